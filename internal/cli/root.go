@@ -1,0 +1,109 @@
+// Package cli is the command line of sluice: one file per subcommand, each
+// "flags, call, print" with no logic of its own. Commands get their streams
+// and environment through an [Env], so that a test needs no process.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+// Env is what a command has of the outside world.
+type Env struct {
+	Stdin  io.Reader
+	Stdout io.Writer // data
+	Stderr io.Writer // words and progress
+	Getenv func(string) string
+}
+
+// OSEnv returns the environment of this process.
+func OSEnv() *Env {
+	return &Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv}
+}
+
+// Exit codes of every command.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// exitError carries the exit code of a command that has said all there is
+// to say, such as the code of the program that "sluice run" ran.
+type exitError struct{ code int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
+
+// usageError marks an error as wrong usage: exit code 2 and a pointer to the
+// help.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// Main runs the command line args, args[0] being the name that the program
+// was called by, and returns the exit code.
+func Main(ctx context.Context, env *Env, args []string) int {
+	name := filepath.Base(args[0])
+	cmd := newRootCmd(env)
+	if face := faces[name]; face != nil {
+		cmd = face(env)
+	}
+	cmd.SetArgs(args[1:])
+	cmd.SetIn(env.Stdin)
+	cmd.SetOut(env.Stdout)
+	cmd.SetErr(env.Stderr)
+	cmd.SilenceErrors = true
+	cmd.SilenceUsage = true
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	err := cmd.ExecuteContext(ctx)
+	var exit exitError
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &exit):
+		return exit.code
+	case errors.As(err, &usage):
+		fmt.Fprintf(env.Stderr, "%s: %v\nTry '%s --help'.\n", name, err, name)
+		return exitUsage
+	}
+	fmt.Fprintf(env.Stderr, "%s: %v\n", name, err)
+	return exitFailed
+}
+
+// faces are the other programs that the binary is when it is called by
+// their names.
+var faces = map[string]func(*Env) *cobra.Command{}
+
+// newRootCmd returns the command "sluice" with all its subcommands.
+func newRootCmd(env *Env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sluice",
+		Short: "Serve files on demand",
+		Long: `sluice mounts images that have not been downloaded, fetches what is read and
+verifies every byte; it also mounts directories and archives.`,
+		Args: cobra.NoArgs,
+	}
+	root.AddCommand(
+		newVersionCmd(env),
+	)
+	return root
+}
+
+// needArgs is a cobra.PositionalArgs that makes a wrong number of arguments
+// a usage error.
+func needArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
