@@ -86,6 +86,14 @@ type Blob struct {
 	ChunkCount       uint32
 	Compressor       Compressor
 	Digester         Algorithm
+	Cipher           *Cipher // how encrypted chunks are decrypted, nil if there are none
+}
+
+// Cipher is AES-128-XTS with one key and one IV for all chunks of a blob:
+// each chunk is one data unit.
+type Cipher struct {
+	Key [32]byte // the two 16-byte halves of XTS
+	IV  [16]byte
 }
 
 // ChunkFlags say how a chunk is stored.
@@ -110,6 +118,7 @@ type Chunk struct {
 	Size               uint32 // stored bytes
 	UncompressedSize   uint32
 	Index              uint32 // position in the blob's chunk table, below Blob.ChunkCount
+	GroupOffset        uint32 // with InGroup: where the chunk starts in the group's uncompressed bytes
 	CRC32C             uint32
 	Digest             Digest
 	Flags              ChunkFlags
@@ -117,8 +126,7 @@ type Chunk struct {
 
 // Group is a stored range that several chunks share: a batch (small chunks
 // compressed together) or the stretch of a gzip stream behind a random-access
-// point. GroupOffset of a chunk is where its bytes start in the group's
-// uncompressed bytes.
+// point. Chunk.GroupOffset is where a chunk's bytes start in it.
 type Group struct {
 	Offset           int64 // stored range in the blob
 	Size             uint32

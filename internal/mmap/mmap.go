@@ -1,0 +1,140 @@
+// Package mmap maps files into memory read-only, so that metadata of any
+// size costs no heap, and turns the fault of a mapped file that was cut
+// short into an error instead of the end of the process.
+//
+// A reader of a mapping brackets its work so:
+//
+//	func (t *tree) stat() (err error) {
+//		defer t.m.Guard(&err, debug.SetPanicOnFault(true))
+//		...
+//	}
+package mmap
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"unsafe"
+)
+
+// ErrTruncated is the error of a guarded read of bytes that the file no
+// longer has.
+var ErrTruncated = errors.New("the mapped file was cut short or can not be read any more")
+
+// Map is a read-only mapping. Its methods may run concurrently, except Close.
+type Map struct {
+	data  []byte
+	lo    uintptr
+	unmap func([]byte) error
+}
+
+// Open maps the whole of the file called name. The file must be regular.
+func Open(name string) (*Map, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return File(f)
+}
+
+// File maps the whole of f, which the caller may close afterwards.
+func File(f *os.File) (*Map, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: is not a regular file", f.Name())
+	}
+	if st.Size() == 0 {
+		return &Map{}, nil
+	}
+	if st.Size() != int64(int(st.Size())) {
+		return nil, fmt.Errorf("%s: %d bytes are too many to map", f.Name(), st.Size())
+	}
+	data, unmap, err := mapFile(f, int(st.Size()))
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", f.Name(), err)
+	}
+	return newMap(data, unmap), nil
+}
+
+// Anonymous returns n zero bytes that are not on the heap and may be
+// written; n is more than 0.
+func Anonymous(n int) (*Map, error) {
+	data, unmap, err := mapAnonymous(n)
+	if err != nil {
+		return nil, fmt.Errorf("map %d bytes: %w", n, err)
+	}
+	return newMap(data, unmap), nil
+}
+
+// Copy maps what r gives until its end, kept outside the heap. More than
+// limit bytes are an error.
+func Copy(r io.Reader, limit int64) (*Map, error) {
+	f, err := memoryFile()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	n, err := io.Copy(f, io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if n > limit {
+		return nil, fmt.Errorf("more than %d bytes", limit)
+	}
+	return File(f)
+}
+
+func newMap(data []byte, unmap func([]byte) error) *Map {
+	return &Map{data: data, lo: uintptr(unsafe.Pointer(unsafe.SliceData(data))), unmap: unmap}
+}
+
+// Bytes returns the mapped bytes, valid until Close.
+func (m *Map) Bytes() []byte { return m.data }
+
+// Close gives the mapping back. A second call does nothing.
+func (m *Map) Close() error {
+	data := m.data
+	m.data = nil
+	if data == nil || m.unmap == nil {
+		return nil
+	}
+	return m.unmap(data)
+}
+
+// Guard is to be deferred around reads of the mapping, with old the value of
+// debug.SetPanicOnFault(true): it puts old back, and when a read faulted
+// inside the mapping sets *err to [ErrTruncated]. Any other panic goes on.
+func (m *Map) Guard(err *error, old bool) {
+	debug.SetPanicOnFault(old)
+	r := recover()
+	if r == nil {
+		return
+	}
+	fault, ok := r.(interface{ Addr() uintptr })
+	if !ok || fault.Addr()-m.lo >= uintptr(len(m.data)) {
+		panic(r)
+	}
+	*err = ErrTruncated
+}
+
+// Touch reads one byte of each page of b, so that a fault happens now.
+func Touch(b []byte) {
+	const page = 4096
+	var sum byte
+	for i := 0; i < len(b); i += page {
+		sum ^= b[i]
+	}
+	if len(b) > 0 {
+		sum ^= b[len(b)-1]
+	}
+	sink(sum)
+}
+
+//go:noinline
+func sink(byte) {}
