@@ -84,17 +84,21 @@ type Request struct {
 }
 
 // Slot takes the one answer of a request. Its methods may be called from any
-// goroutine; exactly one of Reply and Release is called, once.
+// goroutine; Reply is called at most once, Release once unless Reply gave nil.
 type Slot interface {
 	// Reply sends the answer: errno (0 for success, otherwise positive), and
 	// for success the first n bytes of Out. Errors: ENOENT if the kernel no
 	// longer waits (interrupted or aborted; harmless), EINVAL if it found the
-	// answer malformed, [ErrEnded] after the session. The request is the
-	// channel's again whatever is returned.
+	// answer malformed, [ErrEnded] after the session. On nil the request is
+	// the channel's again. On an error it is still the handler's, with Out as
+	// it was, so that references which the kernel did not take can be taken
+	// back; then it calls Release. A channel that learns of the failure only
+	// after Reply has returned gives nil.
 	Reply(errno syscall.Errno, n int) error
 
 	// Release gives the request back without an answer: FORGET,
-	// BATCH_FORGET, NOTIFY_REPLY, INTERRUPT, and malformed messages.
+	// BATCH_FORGET, NOTIFY_REPLY, INTERRUPT, malformed messages, and after
+	// Reply gave an error.
 	Release()
 
 	// Block says that the handler is about to wait for something: the reader
