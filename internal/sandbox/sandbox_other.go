@@ -1,0 +1,19 @@
+//go:build !linux
+
+package sandbox
+
+import (
+	"context"
+	"errors"
+)
+
+var errUnsupported = errors.New("running images is not supported on this system: it needs Linux namespaces")
+
+// Run fails.
+func Run(context.Context, Config, Streams) (Result, error) { return Result{}, errUnsupported }
+
+// AsRoot fails.
+func AsRoot(context.Context, []string, string) (int, error) { return 1, errUnsupported }
+
+// Init fails.
+func Init() int { return 2 }
