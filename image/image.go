@@ -9,6 +9,7 @@
 package image
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/sluicefs/sluice/storage"
@@ -77,6 +78,14 @@ type Tree interface {
 	Info() Info
 	// Close gives the mapping back. Nothing of the tree may be used after.
 	Close() error
+}
+
+// MetaLoader is implemented by trees that may need more than their metadata
+// to say where chunks are stored: what lies in the blobs themselves.
+type MetaLoader interface {
+	// LoadMeta reads it from b, and returns at once if nothing is needed. It
+	// is called once, before Extents, and not beside other methods.
+	LoadMeta(ctx context.Context, b storage.Backend) error
 }
 
 // Info is what an image says of itself.

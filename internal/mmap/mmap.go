@@ -4,8 +4,15 @@
 //
 // A reader of a mapping brackets its work so:
 //
+//	func (t *tree) guard(err *error, old bool) {
+//		debug.SetPanicOnFault(old)
+//		if e := t.m.Fault(recover()); e != nil {
+//			*err = e
+//		}
+//	}
+//
 //	func (t *tree) stat() (err error) {
-//		defer t.m.Guard(&err, debug.SetPanicOnFault(true))
+//		defer t.guard(&err, debug.SetPanicOnFault(true))
 //		...
 //	}
 package mmap
@@ -15,7 +22,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"unsafe"
 )
 
@@ -107,20 +113,19 @@ func (m *Map) Close() error {
 	return m.unmap(data)
 }
 
-// Guard is to be deferred around reads of the mapping, with old the value of
-// debug.SetPanicOnFault(true): it puts old back, and when a read faulted
-// inside the mapping sets *err to [ErrTruncated]. Any other panic goes on.
-func (m *Map) Guard(err *error, old bool) {
-	debug.SetPanicOnFault(old)
-	r := recover()
-	if r == nil {
-		return
+// Fault is given what recover returned in a function that was deferred around
+// reads of the mapping, debug.SetPanicOnFault being true meanwhile. It returns
+// [ErrTruncated] when a read faulted inside the mapping and nil for nil; any
+// other panic goes on.
+func (m *Map) Fault(recovered any) error {
+	if recovered == nil {
+		return nil
 	}
-	fault, ok := r.(interface{ Addr() uintptr })
+	fault, ok := recovered.(interface{ Addr() uintptr })
 	if !ok || fault.Addr()-m.lo >= uintptr(len(m.data)) {
-		panic(r)
+		panic(recovered)
 	}
-	*err = ErrTruncated
+	return ErrTruncated
 }
 
 // Touch reads one byte of each page of b, so that a fault happens now.
