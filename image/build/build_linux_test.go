@@ -1,0 +1,67 @@
+package build
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/sluicefs/sluice/storage"
+)
+
+func TestCreateFromDirectory(t *testing.T) {
+	src := makeSource(t)
+	want := osLines(t, src)
+	for _, opt := range []Options{
+		{},
+		{Compressor: storage.Zstd},
+		{Compressor: storage.LZ4Block, ChunkSize: 4096, Digester: storage.SHA256},
+		{Compressor: storage.Zstd, ChunkSize: 64 << 10, TOC: true},
+		{NullHoles: true, ChunkSize: 16 << 20},
+	} {
+		t.Run(fmt.Sprintf("%v-%d-%v", opt.Compressor, opt.ChunkSize, opt.Digester), func(t *testing.T) {
+			tree, res, dir := create(t, Dir(src), opt)
+			sameLines(t, "image", treeLines(t, tree, blobFiles(dir)), want)
+			for _, b := range res.Written {
+				if got := hashFile(t, b.Path); got != b.ID {
+					t.Errorf("SHA-256 of the blob: got %s, want its id %s", got, b.ID)
+				}
+			}
+		})
+	}
+}
+
+// The bytes of an image do not depend on how many workers made it.
+func TestCreateReproducible(t *testing.T) {
+	src := makeSource(t)
+	var first string
+	for _, parallel := range []int{1, 2, 7} {
+		_, res, dir := create(t, Dir(src), Options{Compressor: storage.Zstd, ChunkSize: 16 << 10, TOC: true, Parallel: parallel})
+		got := fmt.Sprint(res.Blobs, hashFile(t, filepath.Join(dir, "image.boot")), hashFile(t, filepath.Join(dir, res.Blobs[0])))
+		if first == "" {
+			first = got
+		}
+		if got != first {
+			t.Errorf("with %d workers: got %s, want %s", parallel, got, first)
+		}
+	}
+}
+
+func BenchmarkCreate(b *testing.B) {
+	src := os.Getenv("SLUICE_BENCH_SOURCE")
+	if src == "" {
+		src = makeSource(b)
+	}
+	for _, c := range []storage.Compressor{storage.None, storage.LZ4Block, storage.Zstd} {
+		b.Run("compressor="+c.String(), func(b *testing.B) {
+			for b.Loop() {
+				dir := b.TempDir()
+				res, err := Create(b.Context(), Dir(src), Output{Bootstrap: filepath.Join(dir, "boot"), BlobDir: dir}, Options{Compressor: c})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.SetBytes(res.DataSize)
+			}
+		})
+	}
+}

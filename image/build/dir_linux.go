@@ -1,0 +1,278 @@
+package build
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	errChanged = errors.New("changed while it was read")
+	errKind    = errors.New("is neither a file, a directory, a link, a device, a pipe nor a socket")
+)
+
+// fileID is what must not change of a file between the walk and the read.
+type fileID struct {
+	dev, ino     uint64
+	mtime, ctime unix.Timespec
+}
+
+func idOf(st *unix.Stat_t) fileID {
+	return fileID{dev: uint64(st.Dev), ino: st.Ino, mtime: st.Mtim, ctime: st.Ctim}
+}
+
+// scanner walks a directory source.
+type scanner struct {
+	b     *builder
+	root  string
+	links map[[2]uint64]*inode // files with several links, by device and inode
+	files []dirFile
+	names []byte // room for a list of attribute names
+	value []byte
+}
+
+func (d dirSource) scan(ctx context.Context, b *builder) ([]dirFile, error) {
+	s := &scanner{b: b, root: strings.TrimSuffix(d.path, "/") + "/", links: map[[2]uint64]*inode{}}
+	var st unix.Stat_t
+	if err := unix.Stat(s.root, &st); err != nil {
+		return nil, s.fail("", err)
+	}
+	b.tree.root.setStat(&st)
+	if err := s.xattrs(b.tree.root, ""); err != nil {
+		return nil, err
+	}
+	if err := s.dir(ctx, b.tree.root, ""); err != nil {
+		return nil, err
+	}
+	return s.files, nil
+}
+
+// fail returns err as an error of the file at that path below the root.
+func (s *scanner) fail(path string, err error) error {
+	var named *os.PathError
+	if errors.As(err, &named) {
+		err = named.Err
+	}
+	return &Error{Op: "read", Path: s.root + path, Err: err}
+}
+
+// dir reads the directory n, then the directories in it. prefix is its path
+// below the root, "" or ending in "/".
+func (s *scanner) dir(ctx context.Context, n *inode, prefix string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	f, err := os.Open(s.root + prefix)
+	if err != nil {
+		return s.fail(prefix, err)
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return s.fail(prefix, err)
+	}
+	slices.SortFunc(names, cmp.Compare[string])
+	n.names = nil
+	n.children = make([]entry, 0, len(names))
+	for _, name := range names {
+		child, err := s.entry(int(f.Fd()), prefix, name)
+		if err != nil {
+			return err
+		}
+		n.children = append(n.children, entry{name, child})
+	}
+	f.Close()
+	for _, e := range n.children {
+		if e.node.isDir() {
+			if err := s.dir(ctx, e.node, prefix+e.name+"/"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// entry reads the attributes of a name in the open directory dirfd.
+func (s *scanner) entry(dirfd int, prefix, name string) (*inode, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(dirfd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return nil, s.fail(prefix+name, err)
+	}
+	key := [2]uint64{uint64(st.Dev), st.Ino}
+	shared := st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR
+	if n := s.links[key]; shared && n != nil {
+		return n, nil
+	}
+	n := &inode{}
+	n.setStat(&st)
+	if direntTypes[n.kind()] == 0 {
+		return nil, s.fail(prefix+name, errKind)
+	}
+	if n.isSymlink() {
+		buf := make([]byte, maxTarget+1)
+		size, err := unix.Readlinkat(dirfd, name, buf)
+		if err == nil && size > maxTarget {
+			err = unix.ENAMETOOLONG
+		}
+		if err != nil {
+			return nil, s.fail(prefix+name, err)
+		}
+		n.target = string(buf[:size])
+	}
+	if err := s.xattrs(n, prefix+name); err != nil {
+		return nil, err
+	}
+	if n.isRegular() && n.size > 0 {
+		s.files = append(s.files, dirFile{node: n, dir: prefix, name: name, id: idOf(&st)})
+	}
+	if shared {
+		s.links[key] = n
+	}
+	return n, nil
+}
+
+func (n *inode) setStat(st *unix.Stat_t) {
+	n.mode, n.uid, n.gid = st.Mode, st.Uid, st.Gid
+	n.mtime, n.mtimeNsec = st.Mtim.Sec, uint32(st.Mtim.Nsec)
+	switch {
+	case n.isRegular():
+		n.size = st.Size
+	case n.isDevice():
+		major, minor := unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
+		n.rdev = minor&0xff | major<<8 | minor&^0xff<<12
+	}
+}
+
+// xattrs gives n the extended attributes of the file at that path.
+func (s *scanner) xattrs(n *inode, path string) error {
+	if s.names == nil {
+		s.names, s.value = make([]byte, 64<<10), make([]byte, 64<<10)
+	}
+	full := s.root + path
+	size, err := unix.Llistxattr(full, s.names)
+	if err == unix.ENOTSUP || size == 0 && err == nil {
+		return nil
+	}
+	if err != nil {
+		return s.fail(path, err)
+	}
+	var list []xattr
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(s.names[:size]), "\x00"), "\x00") {
+		got, err := unix.Lgetxattr(full, name, s.value)
+		if err == unix.ENODATA {
+			continue
+		}
+		if err != nil {
+			return s.fail(path, err)
+		}
+		list = append(list, xattr{name, string(s.value[:got])})
+	}
+	return s.b.tree.setXattrs(n, list, full)
+}
+
+// dirReader reads parts of one file for the pipeline. It keeps nothing open
+// between them.
+type dirReader struct {
+	path string
+	id   fileID
+	size int64
+}
+
+func (d dirSource) feed(b *builder, f *dirFile) error {
+	r := &dirReader{path: strings.TrimSuffix(d.path, "/") + "/" + f.path(), id: f.id, size: f.node.size}
+	data := []span{{0, r.size}}
+	if r.size > int64(b.opt.ChunkSize) || r.size > slotSize {
+		// Of a large file the holes matter.
+		var err error
+		if data, err = r.spans(); err != nil {
+			return err
+		}
+	}
+	return b.file(f.node, r, data)
+}
+
+// open opens the file and checks that it is the one of the walk.
+func (r *dirReader) open() (int, error) {
+	fd, err := unix.Open(r.path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return -1, &Error{Op: "read", Path: r.path, Err: err}
+	}
+	if err := r.check(fd); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// check compares the file with what the walk saw of it.
+func (r *dirReader) check(fd int) error {
+	var st unix.Stat_t
+	err := unix.Fstat(fd, &st)
+	if err == nil && (idOf(&st) != r.id || st.Size != r.size) {
+		err = errChanged
+	}
+	if err != nil {
+		return &Error{Op: "read", Path: r.path, Err: err}
+	}
+	return nil
+}
+
+func (r *dirReader) fill(p []byte, off int64) error {
+	fd, err := r.open()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for done := 0; done < len(p); {
+		n, err := unix.Pread(fd, p[done:], off+int64(done))
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == nil && n == 0:
+			err = errChanged
+		}
+		if err != nil {
+			return &Error{Op: "read", Path: r.path, Err: err}
+		}
+		done += n
+	}
+	// The times tell of a write while the bytes were being read.
+	return r.check(fd)
+}
+
+// spans returns the ranges of the file that are not holes.
+func (r *dirReader) spans() ([]span, error) {
+	fd, err := r.open()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var out []span
+	for at := int64(0); at < r.size; {
+		start, err := unix.Seek(fd, at, unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			break
+		}
+		end := r.size
+		if err == nil {
+			end, err = unix.Seek(fd, start, unix.SEEK_HOLE)
+		}
+		if err == unix.EINVAL || err == unix.ENOTSUP {
+			return []span{{0, r.size}}, nil // the file system does not tell
+		}
+		if err != nil {
+			return nil, &Error{Op: "read", Path: r.path, Err: err}
+		}
+		if end <= start || end > r.size {
+			return nil, &Error{Op: "read", Path: r.path, Err: errChanged}
+		}
+		out = append(out, span{start, end})
+		at = end
+	}
+	return out, nil
+}

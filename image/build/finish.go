@@ -1,0 +1,219 @@
+package build
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/sluicefs/sluice/image/rafs"
+)
+
+// beginLayer begins the next layer of the source.
+func (b *builder) beginLayer() { b.layer++ }
+
+// endLayer waits until the data of the layer is written. The layer's blob, if
+// it has data, is complete but for its metadata.
+func (b *builder) endLayer() error {
+	if err := b.drain(); err != nil {
+		return err
+	}
+	b.writer = nil
+	return nil
+}
+
+// prefetched marks the end of the data that is to be fetched first.
+func (b *builder) prefetched() error {
+	if err := b.drain(); err != nil {
+		return err
+	}
+	if b.writer != nil {
+		b.lead = uint64(b.writer.file.off)
+	}
+	return nil
+}
+
+// finish ends the pipeline and writes what describes the data.
+func (b *builder) finish() (*Result, error) {
+	if err := b.stop(); err != nil {
+		return nil, err
+	}
+	o := b.opt
+	if o.BlobID != "" && len(b.layers) > 1 {
+		return nil, fmt.Errorf("one blob id for %d blobs", len(b.layers))
+	}
+	if o.InlineMeta && (o.Parent != nil || len(b.layers) > 1) {
+		return nil, fmt.Errorf("the bootstrap of several layers can not lie in the blob of one")
+	}
+	if o.InlineMeta && len(b.layers) == 0 {
+		w, err := newBlobWriter(b)
+		if err != nil {
+			return nil, err
+		}
+		b.layers = append(b.layers, w)
+	}
+	res := &Result{
+		Version: o.Version, Chunks: b.stats.chunks, DedupChunks: b.stats.dedup, DedupSize: b.stats.dedupSize,
+	}
+	for _, w := range b.layers {
+		if err := w.endData(); err != nil {
+			return nil, err
+		}
+		if o.Prefetch == PrefetchBlob {
+			w.blob.prefetch = b.lead
+		}
+		if !o.InlineMeta {
+			if err := b.endBlob(w, res); err != nil {
+				return nil, err
+			}
+		} else {
+			w.blob.id = inlinedID
+		}
+	}
+	m, err := b.model()
+	if err != nil {
+		return nil, err
+	}
+	bootstrap, err := m.encode(o.Version)
+	if err != nil {
+		return nil, err
+	}
+	res.BootstrapSize = int64(len(bootstrap))
+	if o.InlineMeta {
+		if err := b.layers[0].inline(bootstrap); err != nil {
+			return nil, err
+		}
+		if err := b.endBlob(b.layers[0], res); err != nil {
+			return nil, err
+		}
+	}
+	for _, bl := range m.blobs {
+		id := bl.id
+		if id == inlinedID {
+			id = res.Written[0].ID
+		}
+		res.Blobs = append(res.Blobs, id)
+	}
+	if b.out.Bootstrap != "" {
+		f, err := b.out.create(b.out.Bootstrap)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := f.Write(bootstrap); err != nil {
+			return nil, err
+		}
+		res.Bootstrap = b.out.Bootstrap
+	}
+	b.count(res)
+	return res, nil
+}
+
+func (b *builder) endBlob(w *blobWriter, res *Result) error {
+	done, err := w.end()
+	if err != nil {
+		return err
+	}
+	res.Written = append(res.Written, done)
+	return nil
+}
+
+// count fills in the numbers of files.
+func (b *builder) count(res *Result) {
+	seen := map[*inode]bool{}
+	res.Inodes = 1
+	b.tree.walk(func(_ string, n *inode) error {
+		if n.links > 1 && !n.isDir() {
+			if seen[n] {
+				return nil
+			}
+			seen[n] = true
+		}
+		res.Inodes++
+		if n.isRegular() {
+			res.Files++
+			res.DataSize += n.size
+		}
+		return nil
+	})
+}
+
+// model puts the image together: the blobs that files refer to, in the order
+// in which they came, and the prefetch list.
+func (b *builder) model() (*model, error) {
+	o := b.opt
+	m := &model{
+		tree: b.tree, chunks: b.store.chunks, chunkSize: o.ChunkSize, compressor: o.Compressor,
+		digester: o.Digester, repeatable: o.Repeatable, aligned: o.AlignedChunk || o.Version == 6,
+	}
+	if o.TOC {
+		m.flags |= rafs.InlinedChunkDigest
+	}
+	b.tree.finish()
+	m.useBlobs(b.store.blobs)
+	for _, bl := range m.blobs {
+		if bl.info.Features&rafs.BlobInlinedChunkDigest == 0 {
+			m.flags &^= rafs.InlinedChunkDigest
+		}
+	}
+	if o.Prefetch == PrefetchFS {
+		for _, p := range o.PrefetchPaths {
+			if n := b.tree.find(p); n != nil {
+				m.prefetch = append(m.prefetch, n)
+			} else {
+				o.Warn(fmt.Sprintf("prefetch path %s is not in the image", p))
+			}
+		}
+	}
+	return m, nil
+}
+
+// useBlobs makes the blob table out of those of all that some file has a
+// chunk in.
+func (m *model) useBlobs(all []*blob) {
+	for _, bl := range all {
+		bl.used = false
+	}
+	m.tree.walk(func(_ string, n *inode) error {
+		for _, c := range n.chunks {
+			if c != holeChunk {
+				m.chunks[c].blob.used = true
+			}
+		}
+		return nil
+	})
+	for _, bl := range all {
+		if bl.used {
+			bl.table = len(m.blobs)
+			m.blobs = append(m.blobs, bl)
+		}
+	}
+}
+
+// encode returns the bootstrap in the given version of RAFS.
+func (m *model) encode(version int) ([]byte, error) {
+	if version == 5 {
+		return encodeV5(m)
+	}
+	return encodeV6(m)
+}
+
+// find returns the inode at path, nil if there is none. The tree is finished.
+func (t *tree) find(p string) *inode {
+	n := t.root
+	for part := range strings.SplitSeq(strings.Trim(path.Clean("/"+p), "/"), "/") {
+		if part == "" {
+			continue
+		}
+		var next *inode
+		for _, e := range n.children {
+			if e.name == part {
+				next = e.node
+				break
+			}
+		}
+		if next == nil {
+			return nil
+		}
+		n = next
+	}
+	return n
+}

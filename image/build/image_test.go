@@ -1,0 +1,162 @@
+package build
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+
+	"github.com/sluicefs/sluice/image"
+	"github.com/sluicefs/sluice/image/detect"
+	"github.com/sluicefs/sluice/image/imagetest"
+	"github.com/sluicefs/sluice/storage"
+)
+
+// blobFiles reads chunks of the blobs in a directory.
+type blobFiles string
+
+func (d blobFiles) chunk(c *storage.Chunk) ([]byte, error) {
+	f, err := os.Open(filepath.Join(string(d), c.Blob.ID))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	stored := make([]byte, c.Size)
+	if _, err := f.ReadAt(stored, c.Offset); err != nil {
+		return nil, err
+	}
+	plain := stored
+	if c.Flags&storage.Compressed != 0 {
+		plain, err = decompress(c.Blob.Compressor, stored, int(c.UncompressedSize))
+	}
+	if err == nil && len(plain) != int(c.UncompressedSize) {
+		err = fmt.Errorf("%d bytes, want %d", len(plain), c.UncompressedSize)
+	}
+	if err == nil && c.Flags&storage.HasDigest != 0 && digestOf(c.Digest.Algorithm, plain) != c.Digest.Sum {
+		err = fmt.Errorf("wrong digest")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("blob %s chunk %d: %w", c.Blob.ID, c.Index, err)
+	}
+	return plain, nil
+}
+
+func decompress(c storage.Compressor, b []byte, size int) ([]byte, error) {
+	switch c {
+	case storage.Zstd:
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			return nil, err
+		}
+		defer d.Close()
+		return d.DecodeAll(b, nil)
+	case storage.LZ4Block:
+		out := make([]byte, size)
+		n, err := lz4.UncompressBlock(b, out)
+		return out[:n], err
+	}
+	return b, nil
+}
+
+// treeLines lists an image, contents by SHA-256.
+func treeLines(t testing.TB, tree image.Tree, blobs blobFiles) map[string]string {
+	t.Helper()
+	lines := map[string]string{}
+	err := imagetest.Walk(tree, 100_000, func(e *imagetest.Entry) error {
+		sum := ""
+		if e.Mode&0o170000 == 0o100000 {
+			h := sha256.New()
+			ext, err := tree.Extents(nil, e.NID, 0, int64(e.Size))
+			if err != nil {
+				return err
+			}
+			for i := range ext {
+				x := &ext[i]
+				if x.Hole() {
+					h.Write(make([]byte, x.Length))
+					continue
+				}
+				b, err := blobs.chunk(&x.Chunk)
+				if err != nil {
+					return fmt.Errorf("%s: %w", e.Path, err)
+				}
+				h.Write(b[x.ChunkOffset:][:x.Length])
+			}
+			sum = hex.EncodeToString(h.Sum(nil))
+		}
+		if e.Mode&0o170000 == 0o40000 {
+			e.Size = 0
+		}
+		lines[e.Path] = e.Line("-", sum)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+// sameLines compares two listings.
+func sameLines(t testing.TB, what string, got, want map[string]string) {
+	t.Helper()
+	bad := 0
+	for _, path := range slices.Sorted(maps.Keys(want)) {
+		if got[path] != want[path] {
+			if bad++; bad < 10 {
+				t.Errorf("%s: %s\ngot  %.400q\nwant %.400q", what, path, got[path], want[path])
+			}
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(got)) {
+		if want[path] == "" {
+			t.Errorf("%s: %s is too much", what, path)
+		}
+	}
+	if bad > 0 {
+		t.Errorf("%s: %d of %d entries differ", what, bad, len(want))
+	}
+}
+
+// create builds an image of src in a new directory and opens it.
+func create(t testing.TB, src Source, opt Options) (tree image.Tree, res *Result, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	res, err := Create(t.Context(), src, Output{Bootstrap: filepath.Join(dir, "image.boot"), BlobDir: dir}, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return openTree(t, filepath.Join(dir, "image.boot")), res, dir
+}
+
+func openTree(t testing.TB, path string) image.Tree {
+	t.Helper()
+	tree, err := detect.Open(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tree.Close() })
+	return tree
+}
+
+// hashFile returns the SHA-256 of a file.
+func hashFile(t testing.TB, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

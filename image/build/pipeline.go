@@ -1,0 +1,386 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/sluicefs/sluice/storage"
+)
+
+// slotSize is the smallest buffer of a slot: reads of this size keep a disk
+// busy, and many small files fit.
+const slotSize = 1 << 20
+
+// slot is a buffer on its way through the pipeline.
+type slot struct {
+	in     []byte // the bytes of all pieces
+	used   int
+	fills  []fill
+	pieces []piece
+	out    []byte // compressed forms
+	done   chan error
+	// barrier, if set, is closed by the writer when it comes to this slot,
+	// which has no pieces then.
+	barrier chan struct{}
+}
+
+// filler reads file data for a slot. It is called from a worker.
+type filler interface {
+	// fill reads len(p) bytes of the file from off on.
+	fill(p []byte, off int64) error
+}
+
+// fill is a part of a slot that the worker has to read.
+type fill struct {
+	from   filler
+	off    int64
+	at, to int // in slot.in
+}
+
+// piece is a chunk of a file in a slot.
+type piece struct {
+	node   *inode
+	chunk  int // position in the file
+	at, to int // in slot.in
+	digest [32]byte
+	comp   []byte // compressed form in slot.out; nil: stored as it is
+	known  bool   // the digest was stored already when the worker looked
+}
+
+// builder makes one image. The methods are for the source's goroutine;
+// chunks, blobs and the blob writer belong to the writer's goroutine until
+// stop or drain has returned.
+type builder struct {
+	opt   *Options
+	out   *outputSet
+	tree  *tree
+	store *store
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	free   chan *slot
+	work   chan *slot
+	order  chan *slot
+	wg     sync.WaitGroup
+	cur    *slot // being filled by the source
+	closed bool
+
+	layers []*blobWriter // one for each layer that has data
+	writer *blobWriter   // of the layer under way; nil until it has a chunk
+	layer  int32
+	lead   uint64 // bytes of the first blob that the prefetch paths fill
+	stats  struct {
+		chunks, dedup uint64
+		dedupSize     int64
+	}
+}
+
+func newBuilder(ctx context.Context, opt *Options, out *outputSet) (*builder, error) {
+	b := &builder{opt: opt, out: out, tree: newTree(opt.Warn), store: newStore()}
+	if err := b.loadParents(); err != nil {
+		return nil, err
+	}
+	b.ctx, b.cancel = context.WithCancelCause(ctx)
+	size := max(int(opt.ChunkSize), slotSize)
+	slots := min(3*opt.Parallel+2, max(2, int(opt.Memory/int64(2*size+bound(size)))))
+	b.free = make(chan *slot, slots)
+	b.work = make(chan *slot, slots)
+	b.order = make(chan *slot, slots)
+	for range slots {
+		b.free <- &slot{done: make(chan error, 1), in: nil}
+	}
+	coders := make([]*coder, opt.Parallel)
+	for i := range coders {
+		c, err := newCoder(opt.Compressor, opt.Level, opt.Digester)
+		if err != nil {
+			return nil, err
+		}
+		coders[i] = c
+	}
+	for _, c := range coders {
+		b.wg.Go(func() { b.runWorker(c) })
+	}
+	b.wg.Go(b.runWriter)
+	return b, nil
+}
+
+// stop ends the pipeline and waits for its goroutines. It returns the error
+// that ended it early, if one did.
+func (b *builder) stop() error {
+	if !b.closed {
+		b.closed = true
+		b.cancel(errStopped)
+		close(b.work)
+		close(b.order)
+	}
+	b.wg.Wait()
+	return b.failure()
+}
+
+var errStopped = errors.New("the build has ended")
+
+// failure returns why the pipeline failed, nil if it did not.
+func (b *builder) failure() error {
+	if err := context.Cause(b.ctx); err != nil && !errors.Is(err, errStopped) {
+		return err
+	}
+	return nil
+}
+
+// slotFor returns the slot under way if it has room for n bytes, else the
+// next free one.
+func (b *builder) slotFor(n int) (*slot, error) {
+	if b.cur != nil && b.cur.used+n > len(b.cur.in) {
+		if err := b.flush(); err != nil {
+			return nil, err
+		}
+	}
+	if b.cur == nil {
+		select {
+		case b.cur = <-b.free:
+		case <-b.ctx.Done():
+			return nil, context.Cause(b.ctx)
+		}
+		if b.cur.in == nil {
+			size := max(int(b.opt.ChunkSize), slotSize)
+			b.cur.in = make([]byte, size)
+			if b.opt.Compressor != storage.None {
+				b.cur.out = make([]byte, 0, size+bound(size))
+			}
+		}
+	}
+	return b.cur, nil
+}
+
+// flush hands the slot under way to the workers.
+func (b *builder) flush() error {
+	s := b.cur
+	if s == nil {
+		return nil
+	}
+	b.cur = nil
+	// Both have room for every slot: no send blocks.
+	b.order <- s
+	b.work <- s
+	return nil
+}
+
+// drain waits until everything that was handed over is written.
+func (b *builder) drain() error {
+	if err := b.flush(); err != nil {
+		return err
+	}
+	s, err := b.slotFor(0)
+	if err != nil {
+		return err
+	}
+	barrier := make(chan struct{})
+	s.barrier = barrier
+	if err := b.flush(); err != nil {
+		return err
+	}
+	select {
+	case <-barrier:
+		return b.failure()
+	case <-b.ctx.Done():
+		return context.Cause(b.ctx)
+	}
+}
+
+// chunkCount is the number of chunks that size bytes have.
+func (b *builder) chunkCount(size int64) int {
+	c := int64(b.opt.ChunkSize)
+	return int((size + c - 1) / c)
+}
+
+// stream takes the bytes of the regular file n, whose size is set, from r.
+func (b *builder) stream(n *inode, r io.Reader, path string) error {
+	n.chunks = make([]uint32, b.chunkCount(n.size))
+	left := n.size
+	for i := range n.chunks {
+		size := int(min(left, int64(b.opt.ChunkSize)))
+		s, err := b.slotFor(size)
+		if err != nil {
+			return err
+		}
+		p := s.in[s.used : s.used+size]
+		if _, err := io.ReadFull(r, p); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return &Error{Op: "read", Path: path, Err: err}
+		}
+		s.pieces = append(s.pieces, piece{node: n, chunk: i, at: s.used, to: s.used + size})
+		s.used += size
+		left -= int64(size)
+	}
+	return nil
+}
+
+// span is a range of a file that has data.
+type span struct{ start, end int64 }
+
+// file has the workers read the bytes of the regular file n, whose size is
+// set, from f. Chunks that lie wholly between the spans of data are not read.
+func (b *builder) file(n *inode, f filler, data []span) error {
+	n.chunks = make([]uint32, b.chunkCount(n.size))
+	c := int64(b.opt.ChunkSize)
+	for i := 0; i < len(n.chunks); {
+		start := int64(i) * c
+		for len(data) > 0 && data[0].end <= start {
+			data = data[1:]
+		}
+		end := min(start+c, n.size)
+		if len(data) == 0 || data[0].start >= end {
+			if err := b.hole(n, i, int(end-start)); err != nil {
+				return err
+			}
+			i++
+			continue
+		}
+		// As many chunks with data as follow and fit are read at once.
+		s, err := b.slotFor(int(end - start))
+		if err != nil {
+			return err
+		}
+		at, from := s.used, start
+		for {
+			size := int(end - start)
+			s.pieces = append(s.pieces, piece{node: n, chunk: i, at: s.used, to: s.used + size})
+			s.used += size
+			i++
+			start, end = end, min(end+c, n.size)
+			if i == len(n.chunks) || end > data[0].end || s.used+int(end-start) > len(s.in) {
+				break
+			}
+		}
+		s.fills = append(s.fills, fill{from: f, off: from, at: at, to: s.used})
+	}
+	return nil
+}
+
+// hole gives chunk i of n, which is size zeros, its place.
+func (b *builder) hole(n *inode, i, size int) error {
+	if b.opt.NullHoles {
+		n.chunks[i] = holeChunk
+		return nil
+	}
+	s, err := b.slotFor(size)
+	if err != nil {
+		return err
+	}
+	s.pieces = append(s.pieces, piece{node: n, chunk: i, at: s.used, to: s.used + size})
+	clear(s.in[s.used : s.used+size])
+	s.used += size
+	return nil
+}
+
+func (b *builder) runWorker(c *coder) {
+	for s := range b.work {
+		s.done <- b.process(s, c)
+	}
+}
+
+// process reads, hashes and compresses the pieces of s.
+func (b *builder) process(s *slot, c *coder) error {
+	if b.ctx.Err() != nil {
+		return context.Cause(b.ctx)
+	}
+	for _, f := range s.fills {
+		if err := f.from.fill(s.in[f.at:f.to], f.off); err != nil {
+			return err
+		}
+	}
+	for i := range s.pieces {
+		p := &s.pieces[i]
+		plain := s.in[p.at:p.to]
+		p.digest = c.digest(plain)
+		p.known = b.store.has(&p.digest)
+		if p.known || b.batched(p) || b.opt.Compressor == storage.None {
+			continue
+		}
+		if cap(s.out)-len(s.out) < bound(len(plain)) {
+			// Earlier pieces keep the old array.
+			s.out = make([]byte, 0, len(s.in)+bound(len(s.in)))
+		}
+		if out, ok := c.compress(s.out, plain); ok {
+			p.comp = out[len(s.out):]
+			s.out = out
+		}
+	}
+	return nil
+}
+
+// batched reports whether p is stored together with other small chunks.
+func (b *builder) batched(p *piece) bool {
+	return b.opt.BatchSize != 0 && len(p.node.chunks) == 1 && p.to-p.at < int(b.opt.BatchSize/2)
+}
+
+func (b *builder) runWriter() {
+	for s := range b.order {
+		err := <-s.done
+		if err == nil && b.ctx.Err() == nil {
+			err = b.write(s)
+		}
+		if err != nil {
+			b.cancel(err)
+		}
+		if s.barrier != nil {
+			close(s.barrier)
+		}
+		s.used, s.barrier = 0, nil
+		clear(s.pieces)
+		clear(s.fills)
+		s.pieces, s.fills, s.out = s.pieces[:0], s.fills[:0], s.out[:0]
+		b.free <- s
+	}
+}
+
+// write stores the pieces of s that are new and tells the inodes where all
+// are.
+func (b *builder) write(s *slot) error {
+	for i := range s.pieces {
+		p := &s.pieces[i]
+		size := p.to - p.at
+		b.stats.chunks++
+		if i, ok := b.store.find(&p.digest); ok {
+			b.stats.dedup++
+			b.stats.dedupSize += int64(size)
+			p.node.chunks[p.chunk] = i
+		} else {
+			i, err := b.put(p, s.in[p.at:p.to])
+			if err != nil {
+				return err
+			}
+			p.node.chunks[p.chunk] = i
+		}
+		b.opt.Progress(int64(size))
+	}
+	return nil
+}
+
+// put appends the chunk p, whose bytes are plain, to the blob of the layer.
+func (b *builder) put(p *piece, plain []byte) (uint32, error) {
+	if p.known {
+		panic("build: a chunk that was stored is gone")
+	}
+	if b.writer == nil {
+		w, err := newBlobWriter(b)
+		if err != nil {
+			return 0, err
+		}
+		b.writer = w
+		b.layers = append(b.layers, w)
+	}
+	c := chunk{
+		digest: p.digest, uncompSize: uint32(len(plain)),
+		fileOff: uint64(p.chunk) * uint64(b.opt.ChunkSize), blob: b.writer.blob,
+	}
+	if err := b.writer.append(&c, plain, p.comp, b.batched(p)); err != nil {
+		return 0, fmt.Errorf("%s: %w", b.writer.file.name, err)
+	}
+	return b.store.add(&c, true), nil
+}

@@ -1,0 +1,87 @@
+package build
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+
+	"github.com/sluicefs/sluice/image/rafs"
+)
+
+// chunk is one stored chunk.
+type chunk struct {
+	digest       [32]byte
+	compOff      uint64
+	uncompOff    uint64
+	compSize     uint32
+	uncompSize   uint32
+	index        uint32 // in the blob
+	flags        uint32 // rafs.ChunkCompressed and so on
+	crc          uint32
+	blob         *blob
+	fileOff      uint64 // in the first file that has it
+	fromDict     bool
+	batchContext uint32 // with rafs.ChunkBatch: position of the context,
+	batchOff     uint32 // and of the chunk in its bytes
+}
+
+// blob is a blob of the image, with what the blob table will say of it.
+type blob struct {
+	info  rafs.BlobInfo
+	id    string
+	used  bool // some inode has a chunk in it
+	table int  // position in the blob table, once that is known
+	ours  bool // written by this build
+
+	batches   []byte // contexts of batch chunks, as stored
+	dataSize  uint64 // compressed bytes of the chunks, from 0 on
+	mapped    uint32 // v6: block address in the flattened view
+	prefetch  uint64 // v5: readahead size
+	chunkList []uint32
+}
+
+// store is all chunks that an image may refer to. The writer adds, workers
+// look up.
+type store struct {
+	mu       sync.RWMutex
+	byDigest map[[32]byte]uint32
+	chunks   []chunk // owned by the writer; by position in inode.chunks
+	blobs    []*blob
+}
+
+func newStore() *store { return &store{byDigest: map[[32]byte]uint32{}} }
+
+// has reports whether a chunk with that digest is stored.
+func (s *store) has(digest *[32]byte) bool {
+	s.mu.RLock()
+	_, ok := s.byDigest[*digest]
+	s.mu.RUnlock()
+	return ok
+}
+
+// find returns the position of the chunk with that digest.
+func (s *store) find(digest *[32]byte) (uint32, bool) {
+	s.mu.RLock()
+	i, ok := s.byDigest[*digest]
+	s.mu.RUnlock()
+	return i, ok
+}
+
+// add stores c, which has a digest that is new if unique is set, and returns
+// its position.
+func (s *store) add(c *chunk, unique bool) uint32 {
+	i := uint32(len(s.chunks))
+	s.chunks = append(s.chunks, *c)
+	c.blob.chunkList = append(c.blob.chunkList, i)
+	if unique {
+		s.mu.Lock()
+		s.byDigest[c.digest] = i
+		s.mu.Unlock()
+	}
+	return i
+}
+
+// sortChunks puts the chunks of b into the order of their index.
+func (b *blob) sortChunks(s *store) {
+	slices.SortFunc(b.chunkList, func(x, y uint32) int { return cmp.Compare(s.chunks[x].index, s.chunks[y].index) })
+}

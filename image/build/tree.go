@@ -1,0 +1,232 @@
+package build
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/sluicefs/sluice/image/erofs"
+)
+
+// Limits of a tree that both RAFS versions share.
+const (
+	maxName       = erofs.MaxNameLen
+	maxTarget     = erofs.MaxSymlinkLen
+	maxXattrValue = 65535
+)
+
+// holeChunk in inode.chunks is a chunk without stored bytes.
+const holeChunk = ^uint32(0)
+
+// inode is one file of the tree under construction. Names are in the
+// directories that hold it, so a hard link is the same inode twice.
+type inode struct {
+	mode      uint32 // as st_mode
+	uid, gid  uint32
+	rdev      uint32 // Linux "new encoding"
+	mtimeNsec uint32
+	mtime     int64
+	size      int64 // regular files: bytes
+	target    string
+	xattrs    *xattrSet // nil: none
+	layer     int32     // topmost layer that had it or something below it
+
+	names    map[string]*inode // directories, while the tree grows
+	children []entry           // directories, once finish has run, by name
+	chunks   []uint32          // regular files: positions in store.chunks, or holeChunk
+
+	// What the layout passes set.
+	links uint32 // names that it has; for a directory as st_nlink
+	ino   uint32 // sequential number, 1 for the root
+	off   uint64 // v6: place relative to the start of the inodes
+	data  uint64 // v6: place of the data blocks of a directory or symlink
+}
+
+// entry is a name in a directory.
+type entry struct {
+	name string
+	node *inode
+}
+
+func (n *inode) kind() uint32    { return n.mode & syscall.S_IFMT }
+func (n *inode) isDir() bool     { return n.kind() == syscall.S_IFDIR }
+func (n *inode) isRegular() bool { return n.kind() == syscall.S_IFREG }
+func (n *inode) isSymlink() bool { return n.kind() == syscall.S_IFLNK }
+
+func (n *inode) isDevice() bool {
+	return n.kind() == syscall.S_IFCHR || n.kind() == syscall.S_IFBLK
+}
+
+// xattr is an extended attribute with its full name.
+type xattr struct{ name, value string }
+
+// xattrSet is a sorted set of attributes. Equal sets of a tree are one value.
+type xattrSet struct {
+	list []xattr
+	// v6Size is the bytes of the area behind a v6 inode.
+	v6Size uint32
+}
+
+// get returns the value of the attribute, and whether it is there.
+func (s *xattrSet) get(name string) (string, bool) {
+	if s == nil {
+		return "", false
+	}
+	for _, x := range s.list {
+		if x.name == name {
+			return x.value, true
+		}
+	}
+	return "", false
+}
+
+// tree is the names and attributes of an image under construction.
+type tree struct {
+	root      *inode
+	xattrSets map[string]*xattrSet
+	warn      func(string)
+}
+
+// dirMode is the mode of a directory that a source implies but does not have.
+const dirMode = syscall.S_IFDIR | 0o755
+
+func newTree(warn func(string)) *tree {
+	return &tree{root: newDir(dirMode), xattrSets: map[string]*xattrSet{}, warn: warn}
+}
+
+func newDir(mode uint32) *inode {
+	return &inode{mode: mode, names: map[string]*inode{}}
+}
+
+// setXattrs gives n the attributes, sorted and shared with other inodes that
+// have the same. An attribute that the format has no place for is left out
+// with a warning; path is for messages.
+func (t *tree) setXattrs(n *inode, list []xattr, path string) error {
+	if len(list) == 0 {
+		n.xattrs = nil
+		return nil
+	}
+	kept := make([]xattr, 0, len(list))
+	area := uint32(erofs.XattrHeaderSize)
+	for _, x := range list {
+		_, rest, ok := erofs.SplitXattr(x.name)
+		if !ok {
+			t.warn(fmt.Sprintf("%s: extended attribute %q is left out: its namespace can not be stored", path, x.name))
+			continue
+		}
+		if len(rest) > 255 || len(x.value) > maxXattrValue {
+			return &Error{Op: "read", Path: path, Err: fmt.Errorf("extended attribute %q is too large: %d bytes", x.name, len(x.value))}
+		}
+		area += align32(erofs.XattrEntrySize+uint32(len(rest)+len(x.value)), 4)
+		kept = append(kept, x)
+	}
+	if len(kept) == 0 {
+		n.xattrs = nil
+		return nil
+	}
+	if (area-erofs.XattrHeaderSize)/4+1 > 65535 {
+		return &Error{Op: "read", Path: path, Err: fmt.Errorf("%d bytes of extended attributes are too many", area)}
+	}
+	slices.SortFunc(kept, func(a, b xattr) int { return cmp.Compare(a.name, b.name) })
+	for i := 1; i < len(kept); i++ {
+		if kept[i].name == kept[i-1].name {
+			return &Error{Op: "read", Path: path, Err: fmt.Errorf("extended attribute %q stands twice", kept[i].name)}
+		}
+	}
+	var key strings.Builder
+	for _, x := range kept {
+		fmt.Fprintf(&key, "%d %d %s%s", len(x.name), len(x.value), x.name, x.value)
+	}
+	set := t.xattrSets[key.String()]
+	if set == nil {
+		set = &xattrSet{list: kept, v6Size: area}
+		t.xattrSets[key.String()] = set
+	}
+	n.xattrs = set
+	return nil
+}
+
+// finish sorts the directories, counts links and numbers the inodes: root 1,
+// then the children of a directory one after another, then those of its
+// directories in the same order. It returns the inodes by number (a hard link
+// counts once) and the number of names, the root being one.
+func (t *tree) finish() (inodes []*inode, names uint64) {
+	t.root.links = 0
+	clearLinks(t.root)
+	t.root.ino = 1
+	t.root.links = 2
+	inodes = append(inodes, t.root)
+	names = 1
+	var number func(dir *inode)
+	number = func(dir *inode) {
+		if dir.names != nil {
+			dir.children = make([]entry, 0, len(dir.names))
+			for name, n := range dir.names {
+				dir.children = append(dir.children, entry{name, n})
+			}
+			slices.SortFunc(dir.children, func(a, b entry) int { return cmp.Compare(a.name, b.name) })
+			dir.names = nil
+		}
+		for _, e := range dir.children {
+			names++
+			if e.node.links == 0 {
+				inodes = append(inodes, e.node)
+				e.node.ino = uint32(len(inodes))
+			}
+			e.node.links++
+			if e.node.isDir() {
+				e.node.links = 2
+				dir.links++
+			}
+		}
+		for _, e := range dir.children {
+			if e.node.isDir() {
+				number(e.node)
+			}
+		}
+	}
+	number(t.root)
+	return inodes, names
+}
+
+func clearLinks(dir *inode) {
+	clear := func(n *inode) {
+		n.links = 0
+		if n.isDir() {
+			clearLinks(n)
+		}
+	}
+	for _, n := range dir.names {
+		clear(n)
+	}
+	for _, e := range dir.children {
+		clear(e.node)
+	}
+}
+
+// walk calls f for every name below dir in the order of the numbers: the
+// names of a directory first, then its directories. path has no leading "/".
+func (t *tree) walk(f func(path string, n *inode) error) error {
+	var rec func(dir *inode, prefix string) error
+	rec = func(dir *inode, prefix string) error {
+		for _, e := range dir.children {
+			if err := f(prefix+e.name, e.node); err != nil {
+				return err
+			}
+		}
+		for _, e := range dir.children {
+			if e.node.isDir() {
+				if err := rec(e.node, prefix+e.name+"/"); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	return rec(t.root, "")
+}
+
+func align32(n, to uint32) uint32 { return (n + to - 1) &^ (to - 1) }
+func align64(n, to uint64) uint64 { return (n + to - 1) &^ (to - 1) }
