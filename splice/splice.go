@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 )
 
 // DefaultPipeSize is the capacity of a new pipe in bytes.
@@ -29,19 +30,20 @@ const (
 // A Pair is a pipe. Methods may be called concurrently as far as the order of
 // bytes allows, except Close.
 type Pair struct {
-	r, w *os.File
+	r, w int // descriptors, which never block
 	size int // capacity in bytes
 }
 
 // Cap returns how many bytes the pipe can hold.
 func (p *Pair) Cap() int { return p.size }
 
-// Close closes both ends. A Pair from the pool is closed by Drop.
+// Close closes both ends; a Pair that nobody closes keeps its descriptors. A Pair from the pool is closed by Drop.
 func (p *Pair) Close() error {
-	err := p.r.Close()
-	if werr := p.w.Close(); err == nil {
+	err := syscall.Close(p.r)
+	if werr := syscall.Close(p.w); err == nil {
 		err = werr
 	}
+	p.r, p.w = -1, -1
 	return err
 }
 
@@ -54,11 +56,11 @@ func (p *Pair) Write(d []byte) (n int, err error) { return p.write(d) }
 
 // ReadFd returns the descriptor of the end that bytes come out of. It is
 // valid until Close.
-func (p *Pair) ReadFd() uintptr { return p.r.Fd() }
+func (p *Pair) ReadFd() uintptr { return uintptr(p.r) }
 
 // WriteFd returns the descriptor of the end that bytes go into. It is valid
 // until Close.
-func (p *Pair) WriteFd() uintptr { return p.w.Fd() }
+func (p *Pair) WriteFd() uintptr { return uintptr(p.w) }
 
 // pool holds pairs that nobody uses. Its methods are safe for concurrent use.
 type pool struct {

@@ -40,8 +40,8 @@ func newPair() (*Pair, error) {
 		size = DefaultPipeSize
 	}
 	return &Pair{
-		r:    os.NewFile(uintptr(fds[0]), "pipe"),
-		w:    os.NewFile(uintptr(fds[1]), "pipe"),
+		r:    fds[0],
+		w:    fds[1],
 		size: size,
 	}, nil
 }
@@ -63,9 +63,7 @@ func (p *Pair) Grow(n int) error {
 	if n > MaxPipeSize() {
 		return fmt.Errorf("splice: pipe of %d bytes wanted, at most %d allowed", n, MaxPipeSize())
 	}
-	got, err := control(p.r, func(fd int) (int, error) {
-		return unix.FcntlInt(uintptr(fd), F_SETPIPE_SZ, n)
-	})
+	got, err := unix.FcntlInt(uintptr(p.r), F_SETPIPE_SZ, n)
 	if err != nil {
 		return fmt.Errorf("splice: grow pipe to %d bytes: %w", n, err)
 	}
@@ -76,10 +74,7 @@ func (p *Pair) Grow(n int) error {
 // LoadFromAt moves up to sz bytes of the file fd, from offset off on, into
 // the pipe.
 func (p *Pair) LoadFromAt(fd uintptr, sz int, off int64) (int, error) {
-	return control(p.w, func(w int) (int, error) {
-		n, err := unix.Splice(int(fd), &off, w, nil, sz, 0)
-		return int(n), err
-	})
+	return move(int(fd), &off, p.w, sz, 0)
 }
 
 // LoadFrom moves up to sz bytes of fd, from its own position on, into the
@@ -88,20 +83,12 @@ func (p *Pair) LoadFrom(fd uintptr, sz int) (int, error) {
 	if sz > p.size {
 		return 0, fmt.Errorf("splice: %d bytes do not fit a pipe of %d", sz, p.size)
 	}
-	return control(p.w, func(w int) (int, error) {
-		n, err := unix.Splice(int(fd), nil, w, nil, sz, 0)
-		return int(n), err
-	})
+	return move(int(fd), nil, p.w, sz, 0)
 }
 
 // SpliceFrom moves up to sz bytes out of the pipe src into this one.
 func (p *Pair) SpliceFrom(src *Pair, sz int) (int, error) {
-	return control(src.r, func(r int) (int, error) {
-		return control(p.w, func(w int) (int, error) {
-			n, err := unix.Splice(r, nil, w, nil, sz, 0)
-			return int(n), err
-		})
-	})
+	return move(src.r, nil, p.w, sz, 0)
 }
 
 // WriteTo moves up to n bytes out of the pipe to fd, at its own position.
@@ -111,46 +98,37 @@ func (p *Pair) WriteTo(fd uintptr, n int) (int, error) {
 
 // WriteToFlags is WriteTo with flags of splice(2).
 func (p *Pair) WriteToFlags(fd uintptr, n int, flags int) (int, error) {
-	return control(p.r, func(r int) (int, error) {
-		m, err := unix.Splice(r, nil, int(fd), nil, n, flags)
-		return int(m), err
-	})
+	return move(p.r, nil, int(fd), n, flags)
 }
 
 // Writev puts bufs, one after the other, into the pipe.
 func (p *Pair) Writev(bufs [][]byte) (int, error) {
-	return control(p.w, func(fd int) (int, error) { return unix.Writev(fd, bufs) })
+	return retry(func() (int, error) { return unix.Writev(p.w, bufs) })
 }
 
 func (p *Pair) read(d []byte) (int, error) {
-	return control(p.r, func(fd int) (int, error) { return unix.Read(fd, d) })
+	return retry(func() (int, error) { return unix.Read(p.r, d) })
 }
 
 func (p *Pair) write(d []byte) (int, error) {
-	return control(p.w, func(fd int) (int, error) { return unix.Write(fd, d) })
+	return retry(func() (int, error) { return unix.Write(p.w, d) })
 }
 
-// control runs f, again after EINTR, while the descriptor of file cannot be
-// closed.
-func control(file *os.File, f func(fd int) (int, error)) (n int, err error) {
-	conn, err := file.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var ferr error
-	err = conn.Control(func(fd uintptr) {
-		for {
-			n, ferr = f(int(fd))
-			if ferr != unix.EINTR {
-				return
-			}
+// retry runs f until it is not interrupted. It never returns a negative count.
+func retry(f func() (int, error)) (int, error) {
+	for {
+		n, err := f()
+		if err != unix.EINTR {
+			return max(n, 0), err
 		}
+	}
+}
+
+// move splices up to n bytes from one descriptor to another; a nil offset is
+// the descriptor's own position.
+func move(from int, off *int64, to, n, flags int) (int, error) {
+	return retry(func() (int, error) {
+		m, err := unix.Splice(from, off, to, nil, n, flags)
+		return int(m), err
 	})
-	if err != nil {
-		return 0, err
-	}
-	if ferr != nil {
-		return max(n, 0), ferr
-	}
-	return n, nil
 }
