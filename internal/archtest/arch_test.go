@@ -31,14 +31,14 @@ var rules = []rule{
 	{"fuse/channel", []string{"fuse/wire"}},
 	{"splice", []string{"internal/sys"}},
 	{"storage", nil},
-	{"storage/codec/...", []string{"storage"}},
+	{"storage/codec/...", []string{"storage", "storage/codec/..."}},
 	{"internal/sys", nil},
 	{"internal/kernel", []string{"internal/sys"}},
 	{"internal/mmap", []string{"internal/sys"}},
 	{"api", nil},
 
 	// Channels never meet each other, nor a file system.
-	{"fuse/channel/...", []string{"fuse/wire", "fuse/channel", "internal/sys", "internal/kernel", "internal/vhostuser"}},
+	{"fuse/channel/...", []string{"fuse/wire", "fuse/channel", "fuse/channel/internal/...", "internal/sys", "internal/kernel", "internal/vhostuser"}},
 	{"fuse/fuseprom", []string{"fuse"}},
 	{"fuse/fusetest", []string{"fuse", "fuse/wire", "fuse/channel"}},
 	{"fuse", []string{"fuse/wire", "fuse/channel/...", "fuse/mount", "splice", "internal/sys", "internal/kernel"}},
