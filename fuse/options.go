@@ -110,8 +110,9 @@ type MountOptions struct {
 	PanicHandler func(any) Status
 
 	// MaxStackDepth is how deep a backing file of a passthrough file may
-	// stand: 1 for one on an ordinary file system, 2 for one on another
-	// stacked one. 0 turns passthrough off.
+	// stand: 1, which 0 means too, for one on an ordinary file system, 2 for
+	// one on another stacked one. DisabledCapabilities can turn passthrough
+	// off.
 	MaxStackDepth int
 
 	// IDMappedMount lets the mount be id-mapped. It needs the option
@@ -161,6 +162,19 @@ type MountOptions struct {
 	// then for the kernel to let go, before it forces the end. 0 means 10
 	// seconds.
 	UnmountTimeout time.Duration
+
+	// Middleware wraps the handler that calls the file system, the first one
+	// outermost.
+	Middleware []Middleware
+
+	// Limits bounds what the operations of each class use.
+	Limits map[Class]Limit
+
+	// Interrupts says which INTERRUPTs close a request's cancel channel.
+	Interrupts InterruptMode
+
+	// LogSlow logs requests that took longer; 0 = none.
+	LogSlow time.Duration
 }
 
 // DefaultMaxWrite is the largest WRITE and READ, in bytes, of a server whose
