@@ -1,0 +1,330 @@
+// Command archivebench compares mounted archives: zipfs and tarfs of sluice
+// with archivemount and fuse-zip, as far as they are in PATH, on archives
+// that it makes. It needs root and prints a Markdown table and, with -json,
+// the figures.
+//
+//	go run ./archivebench [-members 100000] [-size 1024] [-rounds 5] [-json FILE]
+//
+// Rows: "open" is from the start of the mounting program until the first
+// name in the root can be looked up, with an archive of -members members;
+// "list" walks all names; "random" reads 4 KiB at random places of one
+// deflated member of -size MiB, and "sequential" reads that member once.
+// Programs are measured in turn within each round; figures are medians.
+package main
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"compress/gzip"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+)
+
+func main() {
+	log.SetFlags(0)
+	members := flag.Int("members", 100_000, "members of the archive with many")
+	size := flag.Int64("size", 1024, "MiB of the one member of the other")
+	rounds := flag.Int("rounds", 5, "rounds")
+	out := flag.String("json", "", "write the figures to this file")
+	flag.Parse()
+	if err := run(*members, *size<<20, *rounds, *out); err != nil {
+		log.Fatal("archivebench: ", err)
+	}
+}
+
+// program mounts an archive in the foreground.
+type program struct {
+	name string
+	args func(archive, dir string) []string
+	tar  bool // does tar as well as zip
+}
+
+// row is one figure of one program on one archive.
+type row struct {
+	Program, Archive, What string
+	Value                  float64
+	Unit                   string
+}
+
+func run(members int, size int64, rounds int, out string) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("needs root, to mount")
+	}
+	work, err := os.MkdirTemp("", "archivebench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	sluice := filepath.Join(work, "sluice")
+	build := exec.Command("go", "build", "-o", sluice, "github.com/sluicefs/sluice/cmd/sluice")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return err
+	}
+	programs := []program{{"sluice", func(a, d string) []string {
+		return []string{sluice, "mount", "--cache-dir", filepath.Join(work, "cache"), a, d}
+	}, true}}
+	if p, err := exec.LookPath("archivemount"); err == nil {
+		programs = append(programs, program{"archivemount", func(a, d string) []string {
+			return []string{p, "-f", "-o", "readonly", a, d}
+		}, true})
+	}
+	if p, err := exec.LookPath("fuse-zip"); err == nil {
+		programs = append(programs, program{"fuse-zip", func(a, d string) []string { return []string{p, "-f", "-r", a, d} }, false})
+	}
+	log.Printf("making the archives (%d members; one of %d MiB)", members, size>>20)
+	archives, err := makeArchives(work, members, size)
+	if err != nil {
+		return err
+	}
+	values := map[row][]float64{}
+	var order []row
+	for round := range rounds {
+		for _, a := range archives {
+			for _, p := range programs {
+				if filepath.Ext(a) != ".zip" && !p.tar {
+					continue
+				}
+				rows, err := measure(p, a, filepath.Join(work, "mnt"), size)
+				if err != nil {
+					log.Printf("%s on %s: %v", p.name, filepath.Base(a), err)
+					continue
+				}
+				for _, r := range rows {
+					v := r.Value
+					r.Value = 0
+					if _, ok := values[r]; !ok {
+						order = append(order, r)
+					}
+					values[r] = append(values[r], v)
+				}
+			}
+		}
+		log.Printf("round %d of %d done", round+1, rounds)
+	}
+	for i, r := range order {
+		v := values[r]
+		slices.Sort(v)
+		order[i].Value = v[len(v)/2]
+	}
+	fmt.Println("| archive | what | program | median |\n|---|---|---|---|")
+	for _, r := range order {
+		fmt.Printf("| %s | %s | %s | %.3g %s |\n", r.Archive, r.What, r.Program, r.Value, r.Unit)
+	}
+	if out == "" {
+		return nil
+	}
+	data, err := json.MarshalIndent(order, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(out, data, 0o644)
+}
+
+// text is what the large member has: words that deflate to about a third.
+type text struct {
+	rnd  *rand.Rand
+	left int64
+}
+
+func newText(n int64) io.Reader { return &text{rand.New(rand.NewPCG(1, 2)), n} }
+
+func (t *text) Read(p []byte) (int, error) {
+	if t.left == 0 {
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), t.left)]
+	for i := range p {
+		p[i] = "etaoin shrdlu\n0123"[t.rnd.IntN(18)]
+	}
+	t.left -= int64(len(p))
+	return len(p), nil
+}
+
+// makeArchives writes a zip and a tar.gz with many members and ones with a
+// large member.
+func makeArchives(dir string, members int, size int64) ([]string, error) {
+	var names []string
+	for _, kind := range []struct {
+		name string
+		add  func(put func(name string, size int64, r io.Reader) error) error
+	}{
+		{"many", func(put func(string, int64, io.Reader) error) error {
+			for i := range members {
+				if err := put(fmt.Sprintf("d%03d/file%06d", i%500, i), 100, newText(100)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+		{"large", func(put func(string, int64, io.Reader) error) error { return put("large", size, newText(size)) }},
+	} {
+		zipName := filepath.Join(dir, kind.name+".zip")
+		if err := create(zipName, func(w io.Writer) error {
+			z := zip.NewWriter(w)
+			err := kind.add(func(name string, _ int64, r io.Reader) error {
+				f, err := z.Create(name)
+				if err != nil {
+					return err
+				}
+				_, err = io.Copy(f, r)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return z.Close()
+		}); err != nil {
+			return nil, err
+		}
+		tarName := filepath.Join(dir, kind.name+".tar.gz")
+		if err := create(tarName, func(w io.Writer) error {
+			g := gzip.NewWriter(w)
+			t := tar.NewWriter(g)
+			err := kind.add(func(name string, size int64, r io.Reader) error {
+				if err := t.WriteHeader(&tar.Header{Name: name, Size: size, Mode: 0o644}); err != nil {
+					return err
+				}
+				_, err := io.Copy(t, r)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if err := t.Close(); err != nil {
+				return err
+			}
+			return g.Close()
+		}); err != nil {
+			return nil, err
+		}
+		names = append(names, zipName, tarName)
+	}
+	return names, nil
+}
+
+func create(name string, f func(io.Writer) error) error {
+	w, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	if err := f(w); err != nil {
+		w.Close()
+		return err
+	}
+	return w.Close()
+}
+
+// measure mounts an archive with p and takes its figures.
+func measure(p program, archive, dir string, size int64) (rows []row, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	args := p.args(archive, dir)
+	cmd := exec.Command(args[0], args[1:]...)
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	defer func() {
+		syscall.Unmount(dir, 0)
+		select {
+		case <-ended:
+		case <-time.After(30 * time.Second):
+			syscall.Unmount(dir, syscall.MNT_DETACH)
+			cmd.Process.Kill()
+			<-ended
+		}
+	}()
+	if err := waitMounted(dir, ended); err != nil {
+		return nil, err
+	}
+	base := filepath.Base(archive)
+	add := func(what string, v float64, unit string) {
+		rows = append(rows, row{p.name, base, what, v, unit})
+	}
+	add("open", time.Since(began).Seconds(), "s")
+	if base[:4] == "many" {
+		t := time.Now()
+		n := 0
+		err := filepath.WalkDir(dir, func(string, fs.DirEntry, error) error { n++; return nil })
+		if err != nil {
+			return nil, err
+		}
+		add("list", float64(n)/time.Since(t).Seconds(), "names/s")
+		return rows, nil
+	}
+	f, err := os.Open(filepath.Join(dir, "large"))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := random(f, size, add); err != nil {
+		return nil, err
+	}
+	t := time.Now()
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, make([]byte, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	add("sequential", float64(n)/time.Since(t).Seconds()/1e6, "MB/s")
+	return rows, nil
+}
+
+// random reads 4 KiB at random places: the first few go where nobody has
+// been, the others near points that are known by then. Each read is of
+// pages that the kernel does not have.
+func random(f *os.File, size int64, add func(string, float64, string)) error {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	p := make([]byte, 4096)
+	last := size/4096 - 1
+	t := time.Now()
+	if _, err := f.ReadAt(p, last*4096); err != nil {
+		return err
+	}
+	add("first 4 KiB at the end", time.Since(t).Seconds()*1000, "ms")
+	const reads = 20
+	t = time.Now()
+	for range reads {
+		if _, err := f.ReadAt(p, rnd.Int64N(last)*4096); err != nil {
+			return err
+		}
+	}
+	add("random 4 KiB", time.Since(t).Seconds()*1000/reads, "ms")
+	return nil
+}
+
+// waitMounted waits until dir is another file system than its parent and its
+// root can be read.
+func waitMounted(dir string, ended <-chan error) error {
+	var parent syscall.Stat_t
+	if err := syscall.Stat(filepath.Dir(dir), &parent); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		select {
+		case err := <-ended:
+			return fmt.Errorf("ended before it mounted: %v", err)
+		default:
+		}
+		var st syscall.Stat_t
+		if err := syscall.Stat(dir, &st); err == nil && st.Dev != parent.Dev {
+			_, err := os.ReadDir(dir)
+			return err
+		}
+	}
+	return fmt.Errorf("not mounted within two minutes")
+}
