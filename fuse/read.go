@@ -2,6 +2,8 @@ package fuse
 
 import (
 	"errors"
+	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -22,37 +24,72 @@ type ReadResult interface {
 }
 
 // ReadResultData returns the bytes b, which must stay as they are until the
-// reply is sent.
-func ReadResultData(b []byte) ReadResult { return &readResultData{b} }
+// reply is sent. The result serves one request: it is used again, for other
+// requests, after Done.
+func ReadResultData(b []byte) ReadResult {
+	r := dataResults.Get().(*readResultData)
+	r.data = b
+	r.live.Store(true)
+	return r
+}
 
-type readResultData struct{ data []byte }
+var dataResults = sync.Pool{New: func() any { return new(readResultData) }}
+
+type readResultData struct {
+	data []byte
+	live atomic.Bool // between ReadResultData and Done
+}
 
 func (r *readResultData) Size() int { return len(r.data) }
-func (r *readResultData) Done()     {}
 
-func (r *readResultData) Bytes([]byte) ([]byte, Status) { return r.data, OK }
+func (r *readResultData) Bytes([]byte) ([]byte, Status) {
+	if !r.live.Load() {
+		return nil, EIO
+	}
+	return r.data, OK
+}
+
+// Done gives r back; further calls do nothing.
+func (r *readResultData) Done() {
+	if r.live.CompareAndSwap(true, false) {
+		r.data = nil
+		dataResults.Put(r)
+	}
+}
 
 // ReadResultFd returns sz bytes of the file fd from offset off on, or fewer
 // where the file ends. The descriptor must stay open until the reply is sent.
 // A negative offset reads from the file's own position, which it moves, for
 // what cannot seek.
 func ReadResultFd(fd uintptr, off int64, sz int) ReadResult {
-	return &readResultFd{fd: fd, off: off, size: sz}
+	r := fdResults.Get().(*readResultFd)
+	r.fd, r.off, r.size = fd, off, sz
+	r.live.Store(true)
+	return r
 }
+
+var fdResults = sync.Pool{New: func() any { return new(readResultFd) }}
 
 type readResultFd struct {
 	fd   uintptr
 	off  int64
 	size int
+	live atomic.Bool // between ReadResultFd and Done
 }
 
 func (r *readResultFd) Size() int { return r.size }
-func (r *readResultFd) Done()     {}
+
+// Done gives r back; further calls do nothing.
+func (r *readResultFd) Done() {
+	if r.live.CompareAndSwap(true, false) {
+		fdResults.Put(r)
+	}
+}
 
 // Bytes reads until buf is full or the file ends; what was read before an
 // error counts.
 func (r *readResultFd) Bytes(buf []byte) ([]byte, Status) {
-	if r.size < 0 {
+	if r.size < 0 || !r.live.Load() {
 		return nil, EINVAL
 	}
 	buf = buf[:min(r.size, len(buf))]

@@ -50,3 +50,30 @@ func TestReadResults(t *testing.T) {
 		t.Errorf("a buffer smaller than the result: got %q", got)
 	}
 }
+
+func TestReadResultsNoAllocs(t *testing.T) {
+	data, buf := []byte("data"), make([]byte, 8)
+	if n := testing.AllocsPerRun(200, func() {
+		for _, r := range []ReadResult{ReadResultData(data), ReadResultFd(0, 0, 0)} {
+			r.Bytes(buf)
+			r.Done()
+		}
+	}); n != 0 && !raceEnabled {
+		t.Errorf("allocations: got %v, want 0", n)
+	}
+}
+
+func TestReadResultDoneTwice(t *testing.T) {
+	r := ReadResultData([]byte("a"))
+	r.Done()
+	r.Done()
+	if b, st := r.Bytes(nil); st.Ok() || len(b) != 0 {
+		t.Errorf("after Done: got %q, %v", b, st)
+	}
+	x, y := ReadResultData([]byte("x")), ReadResultData([]byte("y"))
+	if x == y {
+		t.Error("one result serves two requests")
+	}
+	x.Done()
+	y.Done()
+}
