@@ -13,8 +13,8 @@ import (
 
 // Options say how to open an image. The zero value is the default.
 type Options struct {
-	BlobID string   // see rafs.Options
-	Blobs  []string // see erofs.Options
+	BlobID  string            // see rafs.Options
+	Devices []erofs.BlobStore // see erofs.Options
 }
 
 // Open maps the image in the file called name: a bootstrap of RAFS v5 or v6,
@@ -46,7 +46,7 @@ func open(m *mmap.Map, name string, o *Options) (image.Tree, error) {
 	}
 	if len(b) > erofs.SuperOffset {
 		if _, ok := erofs.ParseSuper(b[erofs.SuperOffset:]); ok {
-			return erofs.New(m, &erofs.Options{Blobs: o.Blobs})
+			return erofs.New(m, &erofs.Options{Devices: o.Devices})
 		}
 	}
 	return nil, &image.FormatError{Format: "image", Offset: -1, What: "neither RAFS nor EROFS: no magic number is known"}

@@ -111,7 +111,10 @@ func (im *Image) place(n *Node, device int, off, size uint64) (piece, error) {
 		return piece{}, im.Errorf(int64(n.Offset), "inode %d: device %d of %d", n.NID, device, len(im.devices))
 	}
 	if device > 0 {
-		limit = uint64(im.devices[device-1].Blocks) << im.super.BlockBits
+		limit = uint64(im.blobs[device-1].UncompressedSize)
+		if limit == 0 {
+			return piece{}, im.Errorf(-1, "the image does not say how large device %d is", device)
+		}
 	}
 	if off > limit || size > limit-off {
 		return piece{}, im.Errorf(int64(n.Offset), "inode %d: data ends behind device %d", n.NID, device)

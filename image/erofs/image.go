@@ -1,6 +1,7 @@
 package erofs
 
 import (
+	"bytes"
 	"fmt"
 	"hash/crc32"
 	"runtime/debug"
@@ -23,8 +24,15 @@ const maxDevices = 4096
 
 // Options say how to open an image. The zero value is for a plain image.
 type Options struct {
-	Format string   // name in errors and in Info, "erofs" if empty
-	Blobs  []string // ids of the devices in the order of their table, where the image names none
+	Format  string      // name in errors and in Info, "erofs" if empty
+	Devices []BlobStore // of the devices in the order of their table, what the image does not say
+}
+
+// BlobStore is what an image may leave open of a device: mkfs.erofs writes
+// neither name nor size.
+type BlobStore struct {
+	ID   string
+	Size int64 // bytes
 }
 
 // Image is an open EROFS image: an [image.Tree]. All methods but Close may
@@ -72,7 +80,7 @@ func New(m *mmap.Map, o *Options) (im *Image, err error) {
 	if err := im.readSuper(); err != nil {
 		return nil, err
 	}
-	if err := im.readDevices(o.Blobs); err != nil {
+	if err := im.readDevices(o.Devices); err != nil {
 		return nil, err
 	}
 	if err := im.readPrefixes(); err != nil {
@@ -167,7 +175,7 @@ func incompatName(bits uint32) string {
 	return fmt.Sprintf("feature_incompat %#x", bits)
 }
 
-func (im *Image) readDevices(ids []string) error {
+func (im *Image) readDevices(given []BlobStore) error {
 	s := &im.super
 	n := int(s.Devices)
 	if n == 0 || s.Incompat&IncompatDevices == 0 {
@@ -190,29 +198,33 @@ func (im *Image) readDevices(ids []string) error {
 	for i := range im.devices {
 		d, _ := ParseDevice(im.data[off+i*DeviceSlotSize:])
 		im.devices[i] = d
+		var store BlobStore
+		if i < len(given) {
+			store = given[i]
+		}
 		size := int64(d.Blocks) << s.BlockBits
+		if size == 0 {
+			size = min(max(store.Size, 0), 1<<44)
+		}
 		im.blobs[i] = &storage.Blob{
-			ID: deviceID(d.Tag[:], i, ids), Index: i, Size: size, DataSize: size, UncompressedSize: size,
+			ID: deviceID(d.Tag[:], i, store.ID), Index: i, Size: size, DataSize: size, UncompressedSize: size,
 			ChunkSize: deviceChunkSize, ChunkCount: uint32((size + deviceChunkSize - 1) / deviceChunkSize),
 		}
 	}
 	return nil
 }
 
-// deviceID is the tag of device i or, when it has none, ids[i] or else
+// deviceID is the tag of device i or, when it has none, the given id or else
 // "device1" and so on.
-func deviceID(tag []byte, i int, ids []string) string {
-	for n, c := range tag {
-		if c == 0 {
-			tag = tag[:n]
-			break
-		}
+func deviceID(tag []byte, i int, id string) string {
+	if n := bytes.IndexByte(tag, 0); n >= 0 {
+		tag = tag[:n]
 	}
 	switch {
 	case len(tag) > 0:
 		return string(tag)
-	case i < len(ids):
-		return ids[i]
+	case id != "":
+		return id
 	}
 	return fmt.Sprintf("device%d", i+1)
 }

@@ -51,6 +51,7 @@ func newV6(m *mmap.Map, id string) (t *V6, err error) {
 		return nil, err
 	}
 	t.chunks.init(t.Data()[t.ext.ChunkTableOffset:][:t.ext.ChunkTableSize], t.blobs)
+	t.setNeighbours()
 	return t, nil
 }
 
