@@ -18,8 +18,10 @@ func TestCreateFromDirectory(t *testing.T) {
 		{Compressor: storage.LZ4Block, ChunkSize: 4096, Digester: storage.SHA256},
 		{Compressor: storage.Zstd, ChunkSize: 64 << 10, TOC: true},
 		{NullHoles: true, ChunkSize: 16 << 20},
+		{Version: 5, Compressor: storage.LZ4Block, ChunkSize: 32 << 10},
+		{Version: 5, Digester: storage.SHA256, AlignedChunk: true},
 	} {
-		t.Run(fmt.Sprintf("%v-%d-%v", opt.Compressor, opt.ChunkSize, opt.Digester), func(t *testing.T) {
+		t.Run(fmt.Sprintf("v%d-%v-%d-%v", opt.Version, opt.Compressor, opt.ChunkSize, opt.Digester), func(t *testing.T) {
 			tree, res, dir := create(t, Dir(src), opt)
 			sameLines(t, "image", treeLines(t, tree, blobFiles(dir)), want)
 			for _, b := range res.Written {

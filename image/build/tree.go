@@ -104,12 +104,7 @@ func newDir(mode uint32) *inode {
 // have the same. An attribute that the format has no place for is left out
 // with a warning; path is for messages.
 func (t *tree) setXattrs(n *inode, list []xattr, path string) error {
-	if len(list) == 0 {
-		n.xattrs = nil
-		return nil
-	}
 	kept := make([]xattr, 0, len(list))
-	area := uint32(erofs.XattrHeaderSize)
 	for _, x := range list {
 		_, rest, ok := erofs.SplitXattr(x.name)
 		if !ok {
@@ -119,15 +114,7 @@ func (t *tree) setXattrs(n *inode, list []xattr, path string) error {
 		if len(rest) > 255 || len(x.value) > maxXattrValue {
 			return &Error{Op: "read", Path: path, Err: fmt.Errorf("extended attribute %q is too large: %d bytes", x.name, len(x.value))}
 		}
-		area += align32(erofs.XattrEntrySize+uint32(len(rest)+len(x.value)), 4)
 		kept = append(kept, x)
-	}
-	if len(kept) == 0 {
-		n.xattrs = nil
-		return nil
-	}
-	if (area-erofs.XattrHeaderSize)/4+1 > 65535 {
-		return &Error{Op: "read", Path: path, Err: fmt.Errorf("%d bytes of extended attributes are too many", area)}
 	}
 	slices.SortFunc(kept, func(a, b xattr) int { return cmp.Compare(a.name, b.name) })
 	for i := 1; i < len(kept); i++ {
@@ -135,17 +122,37 @@ func (t *tree) setXattrs(n *inode, list []xattr, path string) error {
 			return &Error{Op: "read", Path: path, Err: fmt.Errorf("extended attribute %q stands twice", kept[i].name)}
 		}
 	}
+	n.xattrs = t.shared(kept)
+	if n.xattrs != nil && n.xattrs.count() > 65535 {
+		return &Error{Op: "read", Path: path, Err: fmt.Errorf("%d bytes of extended attributes are too many", n.xattrs.v6Size)}
+	}
+	return nil
+}
+
+// count is what a v6 inode says of the size of the attributes.
+func (s *xattrSet) count() uint32 {
+	return (s.v6Size-erofs.XattrHeaderSize)/erofs.XattrEntrySize + 1
+}
+
+// shared returns the set of the sorted attributes, nil if there are none.
+func (t *tree) shared(sorted []xattr) *xattrSet {
+	if len(sorted) == 0 {
+		return nil
+	}
 	var key strings.Builder
-	for _, x := range kept {
+	for _, x := range sorted {
 		fmt.Fprintf(&key, "%d %d %s%s", len(x.name), len(x.value), x.name, x.value)
 	}
 	set := t.xattrSets[key.String()]
 	if set == nil {
-		set = &xattrSet{list: kept, v6Size: area}
+		set = &xattrSet{list: sorted, v6Size: erofs.XattrHeaderSize}
+		for _, x := range sorted {
+			_, rest, _ := erofs.SplitXattr(x.name)
+			set.v6Size += align32(erofs.XattrEntrySize+uint32(len(rest)+len(x.value)), 4)
+		}
 		t.xattrSets[key.String()] = set
 	}
-	n.xattrs = set
-	return nil
+	return set
 }
 
 // finish sorts the directories, counts links and numbers the inodes: root 1,

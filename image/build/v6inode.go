@@ -65,7 +65,7 @@ func (v *v6Image) writeInode(out []byte, n *inode) {
 	}
 	le.PutUint16(p, 1|uint16(layout)<<1)
 	if n.xattrs != nil {
-		le.PutUint16(p[2:], uint16((n.xattrs.v6Size-erofs.XattrHeaderSize)/erofs.XattrEntrySize+1))
+		le.PutUint16(p[2:], uint16(n.xattrs.count()))
 	}
 	le.PutUint16(p[4:], uint16(n.mode))
 	le.PutUint64(p[8:], uint64(n.size))
