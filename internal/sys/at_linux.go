@@ -312,3 +312,15 @@ func Ioctl(fd int, cmd uint32, arg uintptr, buf []byte) (int, syscall.Errno) {
 	r, _, errno := syscall.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(cmd), arg)
 	return int(r), errno
 }
+
+// ReopenFD opens what fd stands for once more, with other flags.
+func ReopenFD(fd, flags int) (int, syscall.Errno) {
+	var p procPath
+	p.set(fd)
+	at := unix.AT_FDCWD
+	r, _, errno := syscall.Syscall6(unix.SYS_OPENAT, uintptr(at), uintptr(unsafe.Pointer(&p)), uintptr(flags|unix.O_CLOEXEC|unix.O_NOCTTY), 0, 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(r), 0
+}

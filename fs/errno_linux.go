@@ -1,0 +1,6 @@
+package fs
+
+import "syscall"
+
+// ENOATTR says that an inode has no extended attribute of a name.
+const ENOATTR = syscall.ENODATA

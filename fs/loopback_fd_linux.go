@@ -1,0 +1,389 @@
+package fs
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/sluicefs/sluice/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// statMask is what a stat asks the file system below for.
+const statMask = unix.STATX_BASIC_STATS | unix.STATX_BTIME
+
+// loopbackState is what a LoopbackRoot keeps open.
+type loopbackState struct {
+	fd    atomic.Int32 // of the root + 1; 0: not open
+	umask uint32       // of this process, which new files lose
+	local bool         // close(2) of a file below does nothing that can fail
+	dirs  fdCache
+	mu    sync.Mutex
+}
+
+// rootFD returns the descriptor of the root.
+func (r *LoopbackRoot) rootFD() (int, syscall.Errno) {
+	if fd := r.open.fd.Load(); fd > 0 {
+		return int(fd - 1), 0
+	}
+	r.open.mu.Lock()
+	defer r.open.mu.Unlock()
+	if fd := r.open.fd.Load(); fd > 0 {
+		return int(fd - 1), 0
+	}
+	fd, err := unix.Open(r.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOTDIR { // a single file shown as a file system
+		fd, err = unix.Open(r.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return -1, ToErrno(err)
+	}
+	r.once.Do(func() {
+		r.open.umask = processUmask()
+		var st unix.Statfs_t
+		if unix.Fstatfs(fd, &st) == nil {
+			r.open.local = isLocal(int64(st.Type))
+		}
+		r.open.dirs.limit = fdCacheSize()
+	})
+	r.open.fd.Store(int32(fd) + 1)
+	return fd, 0
+}
+
+// closeRoot gives back all descriptors; they are opened again if needed.
+func (r *LoopbackRoot) closeRoot() {
+	r.open.mu.Lock()
+	defer r.open.mu.Unlock()
+	if fd := r.open.fd.Swap(0); fd > 0 {
+		unix.Close(int(fd - 1))
+	}
+	r.open.dirs.clear()
+}
+
+func processUmask() uint32 {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if s, ok := strings.CutPrefix(line, "Umask:"); ok {
+			m, _ := strconv.ParseUint(strings.TrimSpace(s), 8, 32)
+			return uint32(m)
+		}
+	}
+	return 0
+}
+
+// isLocal reports whether a file system keeps nothing back until close(2).
+func isLocal(magic int64) bool {
+	switch magic {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC,
+		unix.F2FS_SUPER_MAGIC, unix.RAMFS_MAGIC, unix.SQUASHFS_MAGIC, unix.EROFS_SUPER_MAGIC_V1:
+		return true
+	}
+	return false
+}
+
+// fdCacheSize is how many directories may be kept open: an eighth of what the
+// process may open.
+func fdCacheSize() int {
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {
+		return 64
+	}
+	return int(min(max(l.Cur/8, 16), 16384))
+}
+
+// cachedFD is the descriptor of a directory: its number + 1 in the high half,
+// how many use it in the low one. 0: it is not open.
+type cachedFD struct{ v atomic.Uint64 }
+
+// use returns the descriptor, or -1 if it is not open.
+func (c *cachedFD) use() int {
+	for {
+		v := c.v.Load()
+		if v == 0 {
+			return -1
+		}
+		if c.v.CompareAndSwap(v, v+1) {
+			return int(v>>32) - 1
+		}
+	}
+}
+
+func (c *cachedFD) put() { c.v.Add(^uint64(0)) }
+
+// set makes fd the descriptor, with one user, unless there is one.
+func (c *cachedFD) set(fd int) bool { return c.v.CompareAndSwap(0, uint64(fd+1)<<32|1) }
+
+// drop closes the descriptor if nobody uses it.
+func (c *cachedFD) drop() bool {
+	v := c.v.Load()
+	if v == 0 || uint32(v) != 0 || !c.v.CompareAndSwap(v, 0) {
+		return v == 0
+	}
+	unix.Close(int(v>>32) - 1)
+	return true
+}
+
+// fdCache bounds the open directories of a loopback: a new one pushes out the
+// one that was opened first, if that is not in use.
+type fdCache struct {
+	mu    sync.Mutex
+	limit int
+	queue []*cachedFD
+}
+
+func (c *fdCache) add(fd *cachedFD) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for tries := 8; len(c.queue) >= c.limit && tries > 0; tries-- {
+		first := c.queue[0]
+		c.queue[0] = nil
+		c.queue = c.queue[1:]
+		if !first.drop() {
+			c.queue = append(c.queue, first)
+		}
+	}
+	c.queue = append(c.queue, fd)
+}
+
+func (c *fdCache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, fd := range c.queue {
+		fd.drop()
+	}
+	c.queue = nil
+}
+
+// isRoot reports whether n is the top of its loopback.
+func (n *LoopbackNode) isRoot() bool {
+	if r := n.RootData.RootNode; r != nil {
+		return r.embed() == n.embed()
+	}
+	return n.embed().IsRoot()
+}
+
+// useDir returns a descriptor of the directory n, to be ended by doneDir.
+func (n *LoopbackNode) useDir() (int, syscall.Errno) {
+	if n.isRoot() {
+		return n.RootData.rootFD()
+	}
+	if fd := n.dirFD.use(); fd >= 0 {
+		return fd, 0
+	}
+	fd, errno := n.openPath(unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW)
+	if errno != 0 {
+		return -1, errno
+	}
+	if n.dirFD.set(fd) {
+		n.RootData.open.dirs.add(&n.dirFD)
+		return fd, 0
+	}
+	unix.Close(fd) // another one was quicker
+	return n.useDir()
+}
+
+func (n *LoopbackNode) doneDir() {
+	if !n.isRoot() {
+		n.dirFD.put()
+	}
+}
+
+// parentDir returns the node of the directory that n has a name in.
+func (n *LoopbackNode) parentDir() (p *LoopbackNode, name string) {
+	name, dir := n.embed().Parent()
+	if dir == nil {
+		return nil, ""
+	}
+	l, ok := dir.ops.(loopbackEmbedder)
+	if !ok {
+		return nil, ""
+	}
+	return l.loopbackNode(), name
+}
+
+// at calls f with a directory and the name that n has in it, and again if a
+// rename got in between. ESTALE from f says that the name is another file's;
+// ENOENT is answered if n has no name, or the name is gone.
+func (n *LoopbackNode) at(f func(dir int, name string) syscall.Errno) syscall.Errno {
+	errno := syscall.ENOENT
+	for range 5 {
+		p, name := n.parentDir()
+		if p == nil {
+			return syscall.ENOENT
+		}
+		dir, err := p.useDir()
+		if err != 0 {
+			errno = err
+		} else {
+			errno = f(dir, name)
+			p.doneDir()
+		}
+		if errno != syscall.ESTALE && errno != syscall.ENOENT {
+			return errno
+		}
+		if p2, name2 := n.parentDir(); errno == syscall.ENOENT && p2 == p && name2 == name {
+			return errno
+		}
+	}
+	return errno
+}
+
+// openPath opens the file of n with flags, and makes sure that it is the one.
+func (n *LoopbackNode) openPath(flags int) (fd int, errno syscall.Errno) {
+	if n.isRoot() {
+		root, errno := n.RootData.rootFD()
+		if errno != 0 {
+			return -1, errno
+		}
+		return sys.OpenAt(root, ".", flags, 0)
+	}
+	fd = -1
+	errno = n.at(func(dir int, name string) syscall.Errno {
+		var errno syscall.Errno
+		if fd, errno = sys.OpenAt(dir, name, flags, 0); errno != 0 {
+			return errno
+		}
+		var st unix.Statx_t
+		if errno = sys.StatAt(fd, "", unix.STATX_INO|unix.STATX_TYPE|unix.STATX_BTIME, &st); errno == 0 && !n.is(&st) {
+			errno = syscall.ESTALE
+		}
+		if errno != 0 {
+			unix.Close(fd)
+		}
+		return errno
+	})
+	return fd, errno
+}
+
+// withFD calls f with a descriptor, mostly an O_PATH one, of the file of n:
+// the cached one of a directory, one opened by name, or that of an open
+// handle if the file has no name.
+func (n *LoopbackNode) withFD(f func(fd int) syscall.Errno) syscall.Errno {
+	if n.IsDir() {
+		fd, errno := n.useDir()
+		if errno == 0 {
+			defer n.doneDir()
+			return f(fd)
+		}
+		return n.withOpen(f, errno)
+	}
+	if n.isRoot() {
+		fd, errno := n.RootData.rootFD()
+		if errno != 0 {
+			return errno
+		}
+		return f(fd)
+	}
+	fd, errno := n.openPath(unix.O_PATH | unix.O_NOFOLLOW)
+	if errno != 0 {
+		return n.withOpen(f, errno)
+	}
+	defer unix.Close(fd)
+	return f(fd)
+}
+
+// withOpen calls f with the descriptor of an open handle on n; without one
+// errno stays the answer.
+func (n *LoopbackNode) withOpen(f func(fd int) syscall.Errno, errno syscall.Errno) syscall.Errno {
+	if errno != syscall.ENOENT && errno != syscall.ESTALE {
+		return errno
+	}
+	of := n.embed().anyOpen()
+	if of == nil {
+		return errno
+	}
+	defer of.put()
+	h, ok := of.handle.(interface {
+		withFD(func(fd int) syscall.Errno) syscall.Errno
+	})
+	if !ok {
+		return errno
+	}
+	return h.withFD(f)
+}
+
+// stat puts the attributes of n into st.
+func (n *LoopbackNode) stat(mask int, st *unix.Statx_t) syscall.Errno {
+	if n.isRoot() {
+		fd, errno := n.RootData.rootFD()
+		if errno != 0 {
+			return errno
+		}
+		return sys.StatAt(fd, "", mask, st)
+	}
+	if n.IsDir() {
+		if fd := n.dirFD.use(); fd >= 0 {
+			defer n.dirFD.put()
+			return sys.StatAt(fd, "", mask, st)
+		}
+	}
+	errno := n.statByName(mask, st)
+	if errno == syscall.ENOENT || errno == syscall.ESTALE {
+		errno = n.withOpen(func(fd int) syscall.Errno { return sys.StatAt(fd, "", mask, st) }, errno)
+	}
+	return errno
+}
+
+func (n *LoopbackNode) statByName(mask int, st *unix.Statx_t) syscall.Errno {
+	// the first try without a closure, which would be allocated
+	p, name := n.parentDir()
+	if p == nil {
+		return syscall.ENOENT
+	}
+	dir, errno := p.useDir()
+	if errno == 0 {
+		errno = sys.StatAt(dir, name, mask|statIdentity, st)
+		p.doneDir()
+		if errno == 0 && n.is(st) {
+			return 0
+		}
+	}
+	return n.statAgain(mask, st)
+}
+
+const statIdentity = unix.STATX_INO | unix.STATX_TYPE | unix.STATX_BTIME
+
+func (n *LoopbackNode) statAgain(mask int, out *unix.Statx_t) syscall.Errno {
+	var st unix.Statx_t
+	errno := n.at(func(dir int, name string) syscall.Errno {
+		errno := sys.StatAt(dir, name, mask|statIdentity, &st)
+		if errno == 0 && !n.is(&st) {
+			errno = syscall.ESTALE
+		}
+		return errno
+	})
+	*out = st
+	return errno
+}
+
+// is reports whether st is of the file of n.
+func (n *LoopbackNode) is(st *unix.Statx_t) bool {
+	return n.embed().StableAttr() == n.RootData.identity(st)
+}
+
+// identity makes the StableAttr of a file: the number is that of the file
+// system below, changed on other devices than the root's; the time of birth
+// tells apart files that had one number.
+func (r *LoopbackRoot) identity(st *unix.Statx_t) StableAttr {
+	dev := unix.Mkdev(st.Dev_major, st.Dev_minor)
+	a := StableAttr{
+		Mode: uint32(st.Mode) & syscall.S_IFMT,
+		Ino:  swapHalves(dev) ^ swapHalves(r.Dev) ^ st.Ino,
+		Gen:  1,
+	}
+	if st.Mask&unix.STATX_BTIME != 0 && (st.Btime.Sec != 0 || st.Btime.Nsec != 0) {
+		a.Gen = uint64(st.Btime.Sec)*1e9 + uint64(st.Btime.Nsec)
+	}
+	if a.Reserved() || a.Ino == 0 {
+		a.Ino ^= 1 << 62
+	}
+	return a
+}
+
+func swapHalves(v uint64) uint64 { return v<<32 | v>>32 }

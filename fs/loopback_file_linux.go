@@ -1,0 +1,432 @@
+package fs
+
+import (
+	"context"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sluicefs/sluice/fuse"
+	"github.com/sluicefs/sluice/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// LoopbackFile is a handle that forwards all operations to an open file of
+// this machine. Types may embed a *LoopbackFile to change some of them. All
+// methods are safe for concurrent use; after Release they give EBADF.
+type LoopbackFile struct {
+	fd    int
+	f     *os.File     // owns fd if not nil
+	state atomic.Int32 // users, or'ed with closing
+	alone bool         // no passthrough
+	locks lockOwners
+	open  openFile
+}
+
+// NewLoopbackFile returns a handle on the file that fd is open on, which it
+// owns: Release closes it, as does the garbage collector.
+// [NewLoopbackFileFromOS] is easier to use rightly.
+func NewLoopbackFile(fd int) FileHandle {
+	return NewLoopbackFileFromOS(os.NewFile(uintptr(fd), "loopback"))
+}
+
+// NewLoopbackFileFromOS returns a handle on f, which it owns.
+func NewLoopbackFileFromOS(f *os.File) *LoopbackFile {
+	lf := &LoopbackFile{f: f, fd: -1}
+	if c, err := f.SyscallConn(); err == nil {
+		c.Control(func(fd uintptr) { lf.fd = int(fd) })
+	}
+	return lf
+}
+
+// newFile returns a handle on fd, whose Release must be called.
+func (r *LoopbackRoot) newFile(fd int) *LoopbackFile {
+	return &LoopbackFile{fd: fd, alone: r.NoPassthrough}
+}
+
+func (f *LoopbackFile) openFile() *openFile { return &f.open }
+
+// use returns the descriptor, or false after Release; done ends the use.
+func (f *LoopbackFile) use() (int, bool) {
+	for {
+		s := f.state.Load()
+		if s&closing != 0 || f.fd < 0 {
+			return -1, false
+		}
+		if f.state.CompareAndSwap(s, s+1) {
+			return f.fd, true
+		}
+	}
+}
+
+func (f *LoopbackFile) done() {
+	if f.state.Add(-1) == closing {
+		f.close()
+	}
+}
+
+func (f *LoopbackFile) close() syscall.Errno {
+	f.locks.closeAll()
+	if f.f != nil {
+		return ToErrno(f.f.Close())
+	}
+	return ToErrno(unix.Close(f.fd))
+}
+
+func (f *LoopbackFile) withFD(fn func(fd int) syscall.Errno) syscall.Errno {
+	fd, ok := f.use()
+	if !ok {
+		return syscall.EBADF
+	}
+	defer f.done()
+	return fn(fd)
+}
+
+// Release closes the file, at the end of the last operation on it.
+func (f *LoopbackFile) Release(ctx context.Context) syscall.Errno {
+	for {
+		s := f.state.Load()
+		if s&closing != 0 || f.fd < 0 {
+			return syscall.EBADF
+		}
+		if f.state.CompareAndSwap(s, s|closing) {
+			if s == 0 {
+				return f.close()
+			}
+			return 0
+		}
+	}
+}
+
+// PassthroughFd offers the file to the kernel.
+func (f *LoopbackFile) PassthroughFd() (int, bool) {
+	fd, ok := f.use()
+	if !ok {
+		return -1, false
+	}
+	defer f.done()
+	return fd, !f.alone
+}
+
+// Read reads into buf.
+func (f *LoopbackFile) Read(ctx context.Context, buf []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	fd, ok := f.use()
+	if !ok {
+		return nil, syscall.EBADF
+	}
+	defer f.done()
+	n := 0
+	for n < len(buf) {
+		m, err := unix.Pread(fd, buf[n:], off+int64(n))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil && n == 0 {
+			return nil, ToErrno(err)
+		}
+		if err != nil || m == 0 {
+			break
+		}
+		n += m
+	}
+	return readData(buf[:n]), 0
+}
+
+// readData returns a result of data that is from the reply's own buffer.
+func readData(b []byte) fuse.ReadResult {
+	r := readResults.Get().(*readResult)
+	r.data = b
+	return r
+}
+
+type readResult struct{ data []byte }
+
+var readResults = sync.Pool{New: func() any { return new(readResult) }}
+
+func (r *readResult) Size() int                          { return len(r.data) }
+func (r *readResult) Bytes([]byte) ([]byte, fuse.Status) { return r.data, fuse.OK }
+
+func (r *readResult) Done() {
+	r.data = nil
+	readResults.Put(r)
+}
+
+// Write writes all of data, or returns how much went before the error.
+func (f *LoopbackFile) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
+	fd, ok := f.use()
+	if !ok {
+		return 0, syscall.EBADF
+	}
+	defer f.done()
+	n := 0
+	for n < len(data) {
+		m, err := unix.Pwrite(fd, data[n:], off+int64(n))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil && n == 0 {
+			return 0, ToErrno(err)
+		}
+		if err != nil || m == 0 {
+			break
+		}
+		n += m
+	}
+	return uint32(n), 0
+}
+
+// Writev writes the slices one after another.
+func (f *LoopbackFile) Writev(ctx context.Context, data [][]byte, off int64) (uint32, syscall.Errno) {
+	fd, ok := f.use()
+	if !ok {
+		return 0, syscall.EBADF
+	}
+	defer f.done()
+	n, err := unix.Pwritev(fd, data, off)
+	return uint32(max(n, 0)), ToErrno(err)
+}
+
+// Flush closes a duplicate, because that is how a network file system below
+// is made to tell of errors.
+func (f *LoopbackFile) Flush(ctx context.Context) syscall.Errno {
+	return f.withFD(func(fd int) syscall.Errno {
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return ToErrno(err)
+		}
+		return ToErrno(unix.Close(dup))
+	})
+}
+
+// Fsync makes the file durable.
+func (f *LoopbackFile) Fsync(ctx context.Context, flags uint32) syscall.Errno {
+	return f.withFD(func(fd int) syscall.Errno {
+		if flags&1 != 0 {
+			return ToErrno(unix.Fdatasync(fd))
+		}
+		return ToErrno(unix.Fsync(fd))
+	})
+}
+
+// Getattr gives the attributes of the file.
+func (f *LoopbackFile) Getattr(ctx context.Context, out *fuse.AttrOut) syscall.Errno {
+	fd, ok := f.use()
+	if !ok {
+		return syscall.EBADF
+	}
+	defer f.done()
+	var st unix.Statx_t
+	if errno := sys.StatAt(fd, "", unix.STATX_BASIC_STATS, &st); errno != 0 {
+		return errno
+	}
+	attrFromStatx(&out.Attr, &st)
+	return 0
+}
+
+// Statx gives the attributes that mask asks for.
+func (f *LoopbackFile) Statx(ctx context.Context, flags uint32, mask uint32, out *fuse.StatxOut) syscall.Errno {
+	return f.withFD(func(fd int) syscall.Errno {
+		var st unix.Statx_t
+		if errno := sys.StatAt(fd, "", int(mask), &st); errno != 0 {
+			return errno
+		}
+		out.FromStatx(&st)
+		return 0
+	})
+}
+
+// Setattr changes attributes of the file.
+func (f *LoopbackFile) Setattr(ctx context.Context, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	if errno := f.withFD(func(fd int) syscall.Errno { return setattr(fd, false, in) }); errno != 0 {
+		return errno
+	}
+	return f.Getattr(ctx, out)
+}
+
+// Allocate is fallocate(2).
+func (f *LoopbackFile) Allocate(ctx context.Context, off uint64, sz uint64, mode uint32) syscall.Errno {
+	return f.withFD(func(fd int) syscall.Errno {
+		return ToErrno(unix.Fallocate(fd, mode, int64(off), int64(sz)))
+	})
+}
+
+// Lseek finds data or a hole.
+func (f *LoopbackFile) Lseek(ctx context.Context, off uint64, whence uint32) (at uint64, errno syscall.Errno) {
+	errno = f.withFD(func(fd int) syscall.Errno {
+		n, err := unix.Seek(fd, int64(off), int(whence))
+		at = uint64(n)
+		return ToErrno(err)
+	})
+	return at, errno
+}
+
+// Ioctl forwards an ioctl(2) whose data the kernel has copied.
+func (f *LoopbackFile) Ioctl(ctx context.Context, cmd uint32, arg uint64, input []byte, output []byte) (result int32, errno syscall.Errno) {
+	errno = f.withFD(func(fd int) (errno syscall.Errno) {
+		result, errno = ioctl(fd, cmd, arg, input, output)
+		return errno
+	})
+	return result, errno
+}
+
+// ioctl calls the ioctl with a buffer that is as long as the command says,
+// never with an address of the caller's.
+func ioctl(fd int, cmd uint32, arg uint64, input, output []byte) (int32, syscall.Errno) {
+	const read, write = 2, 1 // _IOC_READ, _IOC_WRITE
+	size := int(cmd >> 16 & 0x3fff)
+	if cmd>>30&(read|write) == 0 || size == 0 {
+		r, errno := sys.Ioctl(fd, cmd, uintptr(arg), nil)
+		return int32(r), errno
+	}
+	// FS_IOC_GETFLAGS and its like say long and mean int
+	buf := make([]byte, max(size, len(input), len(output)))
+	copy(buf, input)
+	r, errno := sys.Ioctl(fd, cmd, 0, buf)
+	copy(output, buf)
+	return int32(r), errno
+}
+
+// CopyFileRange copies between two files of loopbacks without the data
+// passing through this process.
+func (n *LoopbackNode) CopyFileRange(ctx context.Context, fhIn FileHandle,
+	offIn uint64, out *Inode, fhOut FileHandle, offOut uint64,
+	len uint64, flags uint64) (count uint32, errno syscall.Errno) {
+	from, ok := fhIn.(*LoopbackFile)
+	to, ok2 := fhOut.(*LoopbackFile)
+	if !ok || !ok2 {
+		return 0, syscall.ENOTSUP
+	}
+	errno = from.withFD(func(fdIn int) syscall.Errno {
+		return to.withFD(func(fdOut int) syscall.Errno {
+			in, out := int64(offIn), int64(offOut)
+			c, err := unix.CopyFileRange(fdIn, &in, fdOut, &out, int(min(len, 1<<30)), int(flags))
+			count = uint32(max(c, 0))
+			return ToErrno(err)
+		})
+	})
+	return count, errno
+}
+
+// lockOwners are descriptors by lock owner: the locks of a process are its
+// own even if it has inherited the descriptor, and open file descriptions are
+// what the kernel can tell apart from here.
+type lockOwners struct {
+	mu sync.Mutex
+	fd map[uint64]int
+}
+
+// forOwner returns the descriptor for the locks of an owner.
+func (l *lockOwners) forOwner(fd int, owner uint64) (int, syscall.Errno) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if own, ok := l.fd[owner]; ok {
+		return own, 0
+	}
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return -1, ToErrno(err)
+	}
+	own, errno := reopen(fd, flags&unix.O_ACCMODE|unix.O_NONBLOCK)
+	if errno != 0 {
+		return -1, errno
+	}
+	if l.fd == nil {
+		l.fd = map[uint64]int{}
+	}
+	l.fd[owner] = own
+	return own, 0
+}
+
+// drop gives back all locks of an owner.
+func (l *lockOwners) drop(owner uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if fd, ok := l.fd[owner]; ok {
+		unix.Close(fd)
+		delete(l.fd, owner)
+	}
+}
+
+func (l *lockOwners) closeAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, fd := range l.fd {
+		unix.Close(fd)
+	}
+	l.fd = nil
+}
+
+// flushOwner is told of a close(2) by a lock owner, whose POSIX locks end.
+func (f *LoopbackFile) flushOwner(owner uint64) { f.locks.drop(owner) }
+
+// Getlk looks for a lock in the way of lk.
+func (f *LoopbackFile) Getlk(ctx context.Context, owner uint64, lk *fuse.FileLock, flags uint32, out *fuse.FileLock) syscall.Errno {
+	return f.withFD(func(fd int) syscall.Errno {
+		own, errno := f.locks.forOwner(fd, owner)
+		if errno != 0 {
+			return errno
+		}
+		var l syscall.Flock_t
+		lk.ToFlockT(&l)
+		l.Pid = 0
+		if err := syscall.FcntlFlock(uintptr(own), unix.F_OFD_GETLK, &l); err != nil {
+			return ToErrno(err)
+		}
+		out.FromFlockT(&l)
+		return 0
+	})
+}
+
+// Setlk takes, changes or gives back a lock without waiting.
+func (f *LoopbackFile) Setlk(ctx context.Context, owner uint64, lk *fuse.FileLock, flags uint32) syscall.Errno {
+	return f.withFD(func(fd int) syscall.Errno { return f.setLock(fd, owner, lk, flags) })
+}
+
+// Setlkw is Setlk that waits, until ctx is cancelled. It asks again and again,
+// as a thread that waits in fcntl(2) could not be called back.
+func (f *LoopbackFile) Setlkw(ctx context.Context, owner uint64, lk *fuse.FileLock, flags uint32) syscall.Errno {
+	return f.withFD(func(fd int) syscall.Errno {
+		pause := time.Millisecond
+		for {
+			errno := f.setLock(fd, owner, lk, flags)
+			if errno != syscall.EAGAIN && errno != syscall.EACCES {
+				return errno
+			}
+			t := time.NewTimer(pause)
+			select {
+			case <-ctx.Done():
+				t.Stop()
+				return syscall.EINTR
+			case <-t.C:
+			}
+			pause = min(2*pause, 50*time.Millisecond)
+		}
+	})
+}
+
+func (f *LoopbackFile) setLock(fd int, owner uint64, lk *fuse.FileLock, flags uint32) syscall.Errno {
+	if flags&fuse.FUSE_LK_FLOCK != 0 {
+		op := map[uint32]int{syscall.F_RDLCK: unix.LOCK_SH, syscall.F_WRLCK: unix.LOCK_EX, syscall.F_UNLCK: unix.LOCK_UN}
+		how, ok := op[lk.Typ]
+		if !ok {
+			return syscall.EINVAL
+		}
+		return ToErrno(unix.Flock(fd, how|unix.LOCK_NB))
+	}
+	own, errno := f.locks.forOwner(fd, owner)
+	if errno != 0 {
+		return errno
+	}
+	var l syscall.Flock_t
+	lk.ToFlockT(&l)
+	l.Pid = 0
+	return ToErrno(syscall.FcntlFlock(uintptr(own), unix.F_OFD_SETLK, &l))
+}
+
+// reopen opens the file behind a descriptor once more.
+func reopen(fd, flags int) (int, syscall.Errno) {
+	n, errno := sys.ReopenFD(fd, flags&^(unix.O_NOFOLLOW|unix.O_CREAT|unix.O_EXCL))
+	return n, errno
+}

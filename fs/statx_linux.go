@@ -1,0 +1,50 @@
+package fs
+
+import (
+	"syscall"
+
+	"github.com/sluicefs/sluice/fuse"
+)
+
+// Statx answers statx(2) where the kernel asks for it.
+func (b *rawBridge) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
+	n, of, f, st := b.target(in.NodeId, in.Fh)
+	if !st.Ok() {
+		return st
+	}
+	defer of.put()
+	ctx := n.context(cancel, in.Caller)
+	defer n.done(ctx)
+	errno := syscall.ENOSYS
+	if s, ok := n.ops.(NodeStatxer); ok {
+		errno = s.Statx(ctx, f, in.SxFlags, in.SxMask, out)
+	} else if s, ok := f.(FileStatxer); ok {
+		errno = s.Statx(ctx, in.SxFlags, in.SxMask, out)
+	}
+	if errno == 0 {
+		b.finishStatx(n, out)
+	}
+	return fuse.Status(errno)
+}
+
+func (b *rawBridge) finishStatx(n *Inode, out *fuse.StatxOut) {
+	out.Ino = n.ino
+	out.Mode = out.Mode&07777 | uint16(n.mode)
+	if out.Mode&07777 == 0 && !b.options.NullPermissions {
+		out.Mode |= uint16(defaultPermissions(n.mode))
+	}
+	if out.Uid == 0 {
+		out.Uid = b.options.UID
+	}
+	if out.Gid == 0 {
+		out.Gid = b.options.GID
+	}
+	if out.Blksize == 0 {
+		a := fuse.Attr{Size: out.Size, Blocks: out.Blocks}
+		setBlocks(&a)
+		out.Blksize, out.Blocks = a.Blksize, a.Blocks
+	}
+	if b.attrTimeout != 0 && out.Timeout() == 0 {
+		out.SetTimeout(b.attrTimeout)
+	}
+}
