@@ -26,6 +26,9 @@ type Server struct {
 	done    chan struct{} // Serve has ended
 	err     error         // of Serve; set before done is closed
 
+	passOnce sync.Once
+	pass     *Passthrough
+
 	mu        sync.Mutex // serialises unmounting; held over it, never by handlers
 	unmounted bool
 }

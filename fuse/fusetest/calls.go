@@ -45,6 +45,10 @@ func bytesOf[T any](v *T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
 }
 
+// Args returns the fixed arguments of in, one of package fuse's In types. They
+// are in's own memory.
+func Args[T any](in *T) []byte { return argsOf(in) }
+
 // argsOf is bytesOf for one of package fuse's In types, without its header.
 func argsOf[T any](in *T) []byte { return bytesOf(in)[wire.InHeaderSize:] }
 
