@@ -23,7 +23,9 @@ import (
 // names are expired all at once (IncEpoch) where the kernel can, and the rest
 // is refused with EAGAIN.
 type Notifier struct {
-	e *engine
+	e    *engine
+	base *Notifier // of a view (Server.View): where everything goes,
+	view NodeMap   // with these ids
 
 	mu     sync.Mutex // a leaf
 	cond   sync.Cond
@@ -137,6 +139,9 @@ func (q *Notifier) close() {
 
 // Flush waits until all that was queued before has been sent.
 func (q *Notifier) Flush(ctx context.Context) error {
+	if q.base != nil {
+		return q.base.Flush(ctx)
+	}
 	q.mu.Lock()
 	if q.closed {
 		q.mu.Unlock()
@@ -220,6 +225,10 @@ func refused(n *Notice, st Status) *Notice {
 
 // add queues n, or merges it into one that waits.
 func (q *Notifier) add(n *Notice) *Notice {
+	if q.base != nil {
+		n.translate(q.view)
+		return q.base.add(n)
+	}
 	if st := n.check(); !st.Ok() {
 		return refused(n, st)
 	}

@@ -99,7 +99,7 @@ func (r *Request) Extensions() (wire.Extensions, bool) { return wire.ParseExtens
 
 // Answer takes the answer of r to where it can be given later; the handler
 // then returns [Pending].
-func (r *Request) Answer() Answer { return Answer{r, r.turn.Load()} }
+func (r *Request) Answer() Answer { return Answer{r, r.turn.Load(), nil} }
 
 // An Answer gives the answer to a request whose handler returned [Pending].
 // The first call of one of its methods counts; later ones, also those of
@@ -107,6 +107,7 @@ func (r *Request) Answer() Answer { return Answer{r, r.turn.Load()} }
 type Answer struct {
 	r    *Request
 	turn uint64
+	view NodeMap // or nil
 }
 
 // Valid reports whether a is an Answer at all: [Server.Answer] gives one that
@@ -142,6 +143,9 @@ func (a Answer) give(body func(*Request) Status) bool {
 		return false
 	}
 	st := body(a.r)
+	if a.view != nil && st == OK {
+		a.r.mapAnswer(a.view)
+	}
 	if st == OK && a.r.n == 0 {
 		a.r.n = int(a.r.layout.Out)
 	}

@@ -24,6 +24,9 @@ type Retrieval struct {
 // len(dest) bytes and no more than fit a request. dest is the kernel's until
 // Done is closed or Wait has returned.
 func (q *Notifier) Retrieve(node uint64, offset int64, dest []byte) *Retrieval {
+	if q.base != nil {
+		return q.base.Retrieve(q.view.Node(node), offset, dest)
+	}
 	a := &Retrieval{dest: dest, done: make(chan struct{})}
 	if offset < 0 {
 		a.finish(0, EINVAL)

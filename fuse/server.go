@@ -20,6 +20,7 @@ type Server struct {
 	e     *engine
 	ch    channel.Channel
 	point *mount.Point // nil: the channel was given by the caller
+	view  NodeMap      // not nil: made by View
 
 	serving atomic.Bool
 	probed  chan struct{} // the files of the mount may be opened by package os
@@ -195,6 +196,9 @@ func (s *Server) WaitMount() error {
 // [Server.Shutdown] for an end that is certain. Unmounting what is unmounted is
 // no error.
 func (s *Server) Unmount() error {
+	if s.view != nil {
+		return errView
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.unmounted || s.ended() {
@@ -215,6 +219,9 @@ func (s *Server) Unmount() error {
 // when ctx ends aborts the session: whoever still uses it gets errors. It
 // returns nil if aborting was not needed, and otherwise ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {
+	if s.view != nil {
+		return errView
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended() {
@@ -287,6 +294,9 @@ func (s *Server) abort() error {
 // Abort ends the session by force: each waiting caller gets an error at once.
 // The mount point stays and gives ENOTCONN until it is unmounted.
 func (s *Server) Abort() error {
+	if s.view != nil {
+		return errView
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended() {
@@ -335,7 +345,7 @@ func (s *Server) RecordLatencies(l LatencyMap) {
 
 // Notifier tells the kernel what has changed; it is valid at any time, and
 // what is queued before INIT is sent after it.
-func (s *Server) Notifier() *Notifier { return s.e.notify }
+func (s *Server) Notifier() *Notifier { return s.notifications.q }
 
 // Answer returns where the answer of the running request with that header can
 // be given later: a method of a [RawFileSystem] takes it, hands it to another
@@ -344,7 +354,7 @@ func (s *Server) Notifier() *Notifier { return s.e.notify }
 func (s *Server) Answer(header *InHeader) Answer {
 	if r := s.e.inflight.find(header.Unique); r != nil {
 		if turn := r.turn.Load(); turn&1 == 1 {
-			return Answer{r, turn}
+			return Answer{r, turn, s.view}
 		}
 	}
 	return Answer{}
