@@ -43,7 +43,7 @@ func (i *ChunkInfo) chunk(c *storage.Chunk, b *storage.Blob) error {
 }
 
 // checkStored checks where c is stored; errorf makes the error.
-func checkStored(c *storage.Chunk, errorf func(int64, string, ...any) error) error {
+func checkStored(c *storage.Chunk, errorf errorFunc) error {
 	b := c.Blob
 	limit := b.DataSize
 	if limit == 0 {

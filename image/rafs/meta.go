@@ -89,7 +89,9 @@ func parseContext(f BlobFeatures, b, dicts []byte) (g storage.Group, err error) 
 	case n > maxDict || dict > uint64(len(dicts)) || n > uint64(len(dicts))-dict:
 		return g, errors.New("dictionary is not within the table")
 	}
-	g.Dictionary = dicts[dict : dict+n : dict+n]
+	if n > 0 {
+		g.Dictionary = dicts[dict : dict+n : dict+n]
+	}
 	return g, nil
 }
 
@@ -155,11 +157,14 @@ func (m *Meta) entry(i uint32) (e entry) {
 	return e
 }
 
+// errorFunc makes the error of an image; the offset is -1 if it is not one
+// place.
+type errorFunc func(offset int64, format string, args ...any) error
+
 // fill sets in c where chunk i of a blob is stored. A digest that c has stays.
-func (m *Meta) fill(c *storage.Chunk, t *V6, blob int, i uint32) error {
-	b := t.blobs[blob]
+func (m *Meta) fill(c *storage.Chunk, b *storage.Blob, i uint32, errorf errorFunc) error {
 	if i >= m.Header.Entries || i >= b.ChunkCount {
-		return t.Errorf(-1, "blob %d has no chunk %d", blob, i)
+		return errorf(-1, "blob %d has no chunk %d", b.Index, i)
 	}
 	digest, has := c.Digest, c.Flags&storage.HasDigest
 	if has == 0 && m.digests != nil {
@@ -183,27 +188,27 @@ func (m *Meta) fill(c *storage.Chunk, t *V6, blob int, i uint32) error {
 	}
 	switch {
 	case c.UncompressedSize > b.ChunkSize:
-		return t.Errorf(-1, "blob.meta: chunk %d of blob %d: %d bytes are more than the chunk size", i, blob, c.UncompressedSize)
+		return errorf(-1, "blob.meta: chunk %d of blob %d: %d bytes are more than the chunk size", i, b.Index, c.UncompressedSize)
 	case c.UncompressedOffset > b.UncompressedSize || int64(c.UncompressedSize) > b.UncompressedSize-c.UncompressedOffset:
-		return t.Errorf(-1, "blob.meta: chunk %d of blob %d: uncompressed range ends behind the blob", i, blob)
+		return errorf(-1, "blob.meta: chunk %d of blob %d: uncompressed range ends behind the blob", i, b.Index)
 	case e.flags&entryEncrypted != 0 && b.Cipher == nil:
-		return t.Errorf(-1, "blob.meta: chunk %d of blob %d: is encrypted, its blob is not", i, blob)
+		return errorf(-1, "blob.meta: chunk %d of blob %d: is encrypted, its blob is not", i, b.Index)
 	case e.flags&(entryZran|entryBatch) != 0:
-		return m.fillGroup(c, t, &e)
+		return m.fillGroup(c, &e, errorf)
 	}
-	return checkStored(c, t.Errorf)
+	return checkStored(c, errorf)
 }
 
-func (m *Meta) fillGroup(c *storage.Chunk, t *V6, e *entry) error {
+func (m *Meta) fillGroup(c *storage.Chunk, e *entry, errorf errorFunc) error {
 	if e.group >= uint32(len(m.groups)) {
-		return t.Errorf(-1, "blob.meta: chunk %d of blob %d: context %d of %d", c.Index, c.Blob.Index, e.group, len(m.groups))
+		return errorf(-1, "blob.meta: chunk %d of blob %d: context %d of %d", c.Index, c.Blob.Index, e.group, len(m.groups))
 	}
 	g := &m.groups[e.group]
 	if e.groupOffset > g.UncompressedSize || c.UncompressedSize > g.UncompressedSize-e.groupOffset {
-		return t.Errorf(-1, "blob.meta: chunk %d of blob %d: does not lie in context %d", c.Index, c.Blob.Index, e.group)
+		return errorf(-1, "blob.meta: chunk %d of blob %d: does not lie in context %d", c.Index, c.Blob.Index, e.group)
 	}
 	if limit := c.Blob.DataSize; limit > 0 && (g.Offset > limit || int64(g.Size) > limit-g.Offset) {
-		return t.Errorf(-1, "blob.meta: context %d ends behind blob %d", e.group, c.Blob.Index)
+		return errorf(-1, "blob.meta: context %d ends behind blob %d", e.group, c.Blob.Index)
 	}
 	c.Group, c.GroupOffset = g, e.groupOffset
 	c.Flags |= storage.InGroup

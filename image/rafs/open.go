@@ -65,9 +65,17 @@ func New(m *mmap.Map, o *Options) (image.Tree, error) {
 	}
 	switch Version(m.Bytes()) {
 	case 5:
-		return newV5(m)
+		if t, err := newV5(m); err == nil {
+			return t, nil
+		} else {
+			return nil, err
+		}
 	case 6:
-		return newV6(m, o.BlobID)
+		if t, err := newV6(m, o.BlobID); err == nil {
+			return t, nil
+		} else {
+			return nil, err
+		}
 	}
 	return nil, &image.FormatError{Format: "rafs", Offset: -1, What: "no superblock of version 5 or 6"}
 }

@@ -369,7 +369,7 @@ func (t *V6) chunk(c *storage.Chunk, blob int, i uint32) error {
 		}
 	}
 	if m := t.metas[blob]; m != nil && (!ok || t.infos[blob].needMeta()) {
-		return m.fill(c, t, blob, i)
+		return m.fill(c, t.blobs[blob], i, t.Errorf)
 	}
 	switch {
 	case !ok:
