@@ -87,6 +87,11 @@ type Blob struct {
 	Compressor       Compressor
 	Digester         Algorithm
 	Cipher           *Cipher // how encrypted chunks are decrypted, nil if there are none
+
+	// Neighbour returns the chunk with that index, if there is one and the
+	// image can tell without I/O; a reader in sequence is read ahead with it.
+	// It is nil when the image cannot, and safe for concurrent use.
+	Neighbour func(index uint32) (Chunk, bool)
 }
 
 // Cipher is AES-128-XTS with one key and one IV for all chunks of a blob:
@@ -174,4 +179,19 @@ type Reader interface {
 	// the first byte of ext[0]. All of p is filled, or there is an error: a
 	// byte that has not been verified is never given out as good.
 	ReadExtents(ctx context.Context, p []byte, ext []Extent) error
+}
+
+// originKey marks a context whose reads shall come from the origin.
+type originKey struct{}
+
+// FromOrigin returns a context for a read that goes past proxies and mirrors
+// to the place that owns the blob: what is tried when a copy was wrong.
+func FromOrigin(ctx context.Context) context.Context {
+	return context.WithValue(ctx, originKey{}, true)
+}
+
+// IsFromOrigin reports whether ctx is one of FromOrigin.
+func IsFromOrigin(ctx context.Context) bool {
+	v, _ := ctx.Value(originKey{}).(bool)
+	return v
 }

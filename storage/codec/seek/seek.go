@@ -15,6 +15,7 @@
 package seek
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"io"
@@ -48,6 +49,7 @@ func (f Format) String() string {
 type Options struct {
 	Span    int64 // bytes of content between two points at first; default 1 MiB
 	Points  int   // points kept at most; default 256. Beyond it the span doubles.
+	Cache   int64 // bytes of decompressed contents kept at most, of late reads; default 1 MiB
 	Cursors int   // decoders at most, busy and idle, of some 300 KiB each; default 4
 
 	// Check, for Deflate, is what the contents must be; a stream that is read
@@ -75,6 +77,7 @@ type ReaderAt struct {
 	index   Index
 	idle    []*cursor // least recently used first
 	busy    []*cursor
+	blocks  blocks
 	closed  bool
 }
 
@@ -105,8 +108,12 @@ func New(src io.ReaderAt, size int64, format Format, index *Index, opts Options)
 	if opts.Cursors <= 0 {
 		opts.Cursors = 4
 	}
+	if opts.Cache <= 0 {
+		opts.Cache = 1 << 20
+	}
 	r := &ReaderAt{src: src, size: size, format: format, opts: opts}
 	r.changed.L = &r.mu
+	r.blocks = blocks{limit: int(max(1, opts.Cache/blockSize)), byNum: map[int64]*list.Element{}}
 	r.index = Index{Format: format, Compressed: size, Size: -1, Span: opts.Span, Points: []Point{{Head: true}}}
 	if index != nil {
 		if err := index.check(format, size); err != nil {
@@ -141,6 +148,7 @@ func (r *ReaderAt) Close() error {
 		c.close()
 	}
 	r.idle = nil
+	r.blocks = blocks{}
 	r.changed.Broadcast()
 	return nil
 }
@@ -151,23 +159,20 @@ func (r *ReaderAt) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, errors.New("seek: negative offset")
 	}
-	if len(p) == 0 {
-		return 0, nil
+	n := 0
+	for n < len(p) {
+		at := off + int64(n)
+		data, err := r.block(at / blockSize)
+		if err != nil {
+			return n, err
+		}
+		rest := data[min(at%blockSize, int64(len(data))):]
+		n += copy(p[n:], rest)
+		if len(data) < blockSize && n < len(p) {
+			return n, io.EOF
+		}
 	}
-	c, err := r.acquire(off, int64(len(p)))
-	if err != nil {
-		return 0, err
-	}
-	if err = c.skip(off - c.at); err != nil {
-		r.release(c, err)
-		return 0, err
-	}
-	n, err := io.ReadFull(c, p)
-	if err == io.ErrUnexpectedEOF && c.ended() {
-		err = io.EOF
-	}
-	r.release(c, err)
-	return n, err
+	return n, nil
 }
 
 // Scan returns a reader of the whole contents from their start that leaves
@@ -205,17 +210,22 @@ func (s *scan) Close() error {
 	return nil
 }
 
-// acquire returns the cursor that gets to off soonest; it belongs to the
-// caller until release.
-func (r *ReaderAt) acquire(off, n int64) (*cursor, error) {
+// acquire returns the cursor that gets to block num soonest; it belongs to
+// the caller until release. If the block has come meanwhile, or is beyond the
+// end, it returns that instead of a cursor.
+func (r *ReaderAt) acquire(num int64) (*cursor, []byte, error) {
+	off := num * blockSize
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
 		if r.closed {
-			return nil, errors.New("seek: reader is closed")
+			return nil, nil, errors.New("seek: reader is closed")
 		}
 		if r.index.Size >= 0 && off >= r.index.Size {
-			return nil, io.EOF
+			return nil, nil, nil
+		}
+		if data, ok := r.blocks.get(num); ok {
+			return nil, data, nil
 		}
 		p := r.index.before(off)
 		best, at := -1, p.Out
@@ -227,7 +237,7 @@ func (r *ReaderAt) acquire(off, n int64) (*cursor, error) {
 		// A busy cursor that will stand nearer is worth waiting for: that is
 		// how the kernel's parallel read-ahead of one reader gets along with
 		// one decoder.
-		near := slices.ContainsFunc(r.busy, func(c *cursor) bool { return c.end <= off && c.end > at })
+		near := slices.ContainsFunc(r.busy, func(c *cursor) bool { return c.end <= off+blockSize && c.end > at })
 		full := best < 0 && len(r.idle) == 0 && len(r.busy) >= r.opts.Cursors
 		if near || full {
 			r.changed.Wait()
@@ -245,18 +255,18 @@ func (r *ReaderAt) acquire(off, n int64) (*cursor, error) {
 		if c == nil {
 			var err error
 			if c, err = r.newCursor(); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 		if best < 0 {
 			c.at = p.Out
 			if err := c.s.start(&p); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
-		c.end = off + n
+		c.end = off + blockSize
 		r.busy = append(r.busy, c)
-		return c, nil
+		return c, nil, nil
 	}
 }
 

@@ -1,0 +1,130 @@
+package cache
+
+import (
+	"context"
+	"sync"
+)
+
+// priority orders fetches: the lower goes first.
+type priority uint8
+
+const (
+	byUser priority = iota
+	byAhead
+	byPrefetch
+)
+
+// gate bounds what is in flight: bytes of memory and ranges under way. Those
+// who wait are let in by priority and then in the order they came. A
+// prefetch does not begin while a user's fetch waits or is under way, and
+// all but users leave part of the bounds free.
+type gate struct {
+	bytes int64 // bounds
+	slots int
+
+	mu      sync.Mutex // leaf
+	used    int64
+	busy    [3]int // ranges under way
+	waiting [3][]*waiter
+}
+
+type waiter struct {
+	n     int64
+	ready chan struct{}
+	in    bool // guarded by gate.mu: the waiter was let in
+}
+
+// enter waits for room for n bytes. Every nil is followed by one leave.
+func (g *gate) enter(ctx context.Context, p priority, n int64) error {
+	n = min(n, g.share(p))
+	g.mu.Lock()
+	if g.first(p) && g.fits(p, n) {
+		g.take(p, n)
+		g.mu.Unlock()
+		return nil
+	}
+	w := &waiter{n: n, ready: make(chan struct{})}
+	g.waiting[p] = append(g.waiting[p], w)
+	g.mu.Unlock()
+	select {
+	case <-w.ready:
+		return nil
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if w.in { // let in meanwhile: give it back
+		g.drop(p, n)
+	} else {
+		g.remove(p, w)
+	}
+	g.admit()
+	return ctx.Err()
+}
+
+// leave gives back what enter took with the same values.
+func (g *gate) leave(p priority, n int64) {
+	g.mu.Lock()
+	g.drop(p, min(n, g.share(p)))
+	g.admit()
+	g.mu.Unlock()
+}
+
+// share is how many bytes fetches of a priority may hold.
+func (g *gate) share(p priority) int64 {
+	if p == byUser {
+		return g.bytes
+	}
+	return g.bytes / 2
+}
+
+func (g *gate) fits(p priority, n int64) bool {
+	all := g.busy[byUser] + g.busy[byAhead] + g.busy[byPrefetch]
+	switch {
+	case g.used > 0 && g.used+n > g.share(p), all >= g.slots:
+		return false
+	case p == byUser:
+		return true
+	case p == byPrefetch && g.busy[byUser] > 0:
+		return false
+	}
+	return g.busy[byAhead]+g.busy[byPrefetch] < max(1, g.slots/2)
+}
+
+// first reports whether nobody of the same or a higher priority waits.
+func (g *gate) first(p priority) bool {
+	for k := byUser; k <= p; k++ {
+		if len(g.waiting[k]) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (g *gate) take(p priority, n int64) { g.used += n; g.busy[p]++ }
+func (g *gate) drop(p priority, n int64) { g.used -= n; g.busy[p]-- }
+
+func (g *gate) remove(p priority, w *waiter) {
+	for i, o := range g.waiting[p] {
+		if o == w {
+			g.waiting[p] = append(g.waiting[p][:i], g.waiting[p][i+1:]...)
+			return
+		}
+	}
+}
+
+// admit lets in who fits; mu is held.
+func (g *gate) admit() {
+	for p := byUser; p <= byPrefetch; p++ {
+		for len(g.waiting[p]) > 0 {
+			w := g.waiting[p][0]
+			if !g.fits(p, w.n) {
+				return
+			}
+			g.waiting[p] = g.waiting[p][1:]
+			g.take(p, w.n)
+			w.in = true
+			close(w.ready)
+		}
+	}
+}

@@ -1,0 +1,265 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/sluicefs/sluice/storage"
+)
+
+// ReaderOptions of a Reader. The zero value is the default.
+type ReaderOptions struct {
+	Window     int64 // bytes that a reader in sequence is read ahead at most; default 8 MiB, negative: never
+	MaxRange   int64 // bytes of a merged range at most; default 1 MiB
+	MergeGap   int64 // bytes nobody wants that may lie between two chunks of one range; default 4 KiB, negative: none
+	NoPrefetch bool  // Prefetch does nothing
+}
+
+// Reader is the [storage.Reader] of one image: a cache before a backend. Its
+// methods are safe for concurrent use.
+type Reader struct {
+	c     *Cache
+	b     storage.Backend
+	o     ReaderOptions
+	n     counters
+	ahead ahead
+
+	ctx  context.Context // ends at Close; of what goes on without a caller
+	stop context.CancelFunc
+
+	mu     sync.Mutex // leaf
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// Reader returns a reader of blobs that are at b. The caller closes it before
+// the cache, and b after it.
+func (c *Cache) Reader(b storage.Backend, o ReaderOptions) *Reader {
+	if o.Window == 0 {
+		o.Window = 8 << 20
+	}
+	if o.MaxRange <= 0 {
+		o.MaxRange = 1 << 20
+	}
+	if o.MergeGap == 0 {
+		o.MergeGap = 4 << 10
+	}
+	r := &Reader{c: c, b: b, o: o}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	return r
+}
+
+// Close ends what the reader has under way and waits for it. Reads that wait
+// for a chunk get ErrClosed.
+func (r *Reader) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.stop()
+	r.wg.Wait()
+	return nil
+}
+
+// spawn runs f in a goroutine that Close waits for, unless the reader is
+// closed.
+func (r *Reader) spawn(f func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.wg.Go(f)
+	return true
+}
+
+// Stats returns the reader's counts.
+func (r *Reader) Stats() Stats { return r.n.stats() }
+
+// place is where bytes of a chunk lie in the cache.
+type place struct {
+	f  file
+	at int64
+}
+
+// present returns where the verified bytes of ch are, from its byte off on.
+func (r *Reader) present(s *store, ch *storage.Chunk, off uint32) (place, bool) {
+	if s.data == nil || ch.Index >= maxChunks {
+		return place{}, false
+	}
+	seal := r.c.seals.seal(ch)
+	sl := s.slots.find(ch.Index)
+	if sl == nil || sl.seal.Load() != seal {
+		if !keepable(ch) {
+			return place{}, false
+		}
+		if !s.find(ch, seal) {
+			return r.presentElsewhere(s, ch, seal, off)
+		}
+		sl = s.slots.at(ch.Index)
+	}
+	if now := r.c.minute.Load(); sl.access.Load() != now {
+		sl.access.Store(now)
+	}
+	flags := sl.flags.Load()
+	if flags == 0 {
+		return place{s.data, ch.UncompressedOffset + int64(off)}, true
+	}
+	if flags&slotMark != 0 {
+		sl.flags.And(^uint32(slotMark))
+		r.ahead.reached(r, s, ch)
+	}
+	f, at, err := s.place(ch.Index, ch.UncompressedOffset, flags&slotExtra != 0)
+	return place{f, at + int64(off)}, err == nil
+}
+
+func (r *Reader) presentElsewhere(s *store, ch *storage.Chunk, seal uint64, off uint32) (place, bool) {
+	fo, ok := s.findForeign(ch, seal)
+	if !ok {
+		return place{}, false
+	}
+	return r.present(fo.s, &fo.ch, off)
+}
+
+// ReadExtents fills p with the bytes of ext; see [storage.Reader]. A read
+// that meets nothing missing does not allocate. When ctx ends first it
+// returns ctx's error; what it waited for goes on if others wait as well.
+func (r *Reader) ReadExtents(ctx context.Context, p []byte, ext []storage.Extent) error {
+	r.n.read.Add(uint64(len(p)))
+	r.c.n.read.Add(uint64(len(p)))
+	for len(p) > 0 {
+		if len(ext) == 0 {
+			return r.failed(errShort)
+		}
+		n, k, err := r.readRun(p, ext)
+		if err != nil {
+			return r.failed(err)
+		}
+		if k == 0 {
+			return r.failed(r.readMissing(ctx, p, ext))
+		}
+		p, ext = p[n:], ext[k:]
+	}
+	return nil
+}
+
+func (r *Reader) failed(err error) error {
+	if err != nil {
+		r.n.errors.Add(1)
+		r.c.n.errors.Add(1)
+	}
+	return err
+}
+
+// wanted is how many bytes of e a read with n bytes of room wants.
+func wanted(e *storage.Extent, n int) (int, error) {
+	want := min(e.Length, int64(n))
+	if want <= 0 || !e.Hole() && int64(e.ChunkOffset)+want > int64(e.Chunk.UncompressedSize) {
+		return 0, badExtent(e)
+	}
+	return int(want), nil
+}
+
+// readRun fills the beginning of p with the bytes of the extents at the
+// beginning of ext that one pread gets, and returns how many bytes and
+// extents that were: 0 if the first extent's chunk is missing.
+func (r *Reader) readRun(p []byte, ext []storage.Extent) (n, k int, err error) {
+	n, err = wanted(&ext[0], len(p))
+	if err != nil {
+		return 0, 0, err
+	}
+	if ext[0].Hole() {
+		clear(p[:n])
+		return n, 1, nil
+	}
+	s := r.c.store(ext[0].Chunk.Blob)
+	run, ok := r.present(s, &ext[0].Chunk, ext[0].ChunkOffset)
+	if !ok {
+		return 0, 0, nil
+	}
+	for k = 1; k < len(ext) && n < len(p) && !ext[k].Hole(); k++ {
+		e := &ext[k]
+		want, err := wanted(e, len(p)-n)
+		if err != nil {
+			return 0, 0, err
+		}
+		next, ok := r.present(r.c.store(e.Chunk.Blob), &e.Chunk, e.ChunkOffset)
+		if !ok || next.f != run.f || next.at != run.at+int64(n) {
+			break
+		}
+		n += want
+	}
+	if got, _ := run.f.ReadAt(p[:n], run.at); got != n {
+		// The file became shorter behind our back, or the disk is bad.
+		s.distrust()
+		r.drop(ext[:k])
+		return 0, 0, nil
+	}
+	r.n.hits.Add(uint64(k))
+	r.c.n.hits.Add(uint64(k))
+	return n, k, nil
+}
+
+// drop forgets chunks that the index has and the disk does not give.
+func (r *Reader) drop(ext []storage.Extent) {
+	for i := range ext {
+		s := r.c.store(ext[i].Chunk.Blob)
+		r.c.n.damaged.Add(1)
+		if err := s.withdraw(ext[i].Chunk.Index); err != nil {
+			r.c.log.Warn("cache: index", "blob", s.name, "error", err)
+		}
+	}
+}
+
+// badExtent is the error of an extent that no sound image has.
+func badExtent(e *storage.Extent) error {
+	err := fmt.Errorf("extent of %d bytes at %d of %d", e.Length, e.ChunkOffset, e.Chunk.UncompressedSize)
+	if e.Hole() {
+		return err
+	}
+	return &ChunkError{Op: "check", Blob: e.Chunk.Blob.ID, Chunk: e.Chunk.Index, Err: err}
+}
+
+var errShort = errors.New("extents are shorter than the read")
+
+// Present reports whether a read of ch needs no fetch now.
+func (r *Reader) Present(ch *storage.Chunk) bool {
+	_, ok := r.present(r.c.store(ch.Blob), ch, 0)
+	return ok
+}
+
+// File returns the file in which the bytes of all extents lie one after
+// another from off on, for the kernel to read from by itself. It reports
+// false unless every byte is there and verified. The file is the cache's: it
+// is only read, and not after the reader was closed. What it holds is not
+// evicted until then.
+func (r *Reader) File(ext []storage.Extent) (f *os.File, off int64, ok bool) {
+	var first place
+	n := int64(0)
+	for i := range ext {
+		e := &ext[i]
+		if e.Hole() {
+			return nil, 0, false
+		}
+		at, ok := r.present(r.c.store(e.Chunk.Blob), &e.Chunk, e.ChunkOffset)
+		if !ok {
+			return nil, 0, false
+		}
+		if i == 0 {
+			first = at
+		} else if at.f != first.f || at.at != first.at+n {
+			return nil, 0, false
+		}
+		n += e.Length
+	}
+	o, ok := first.f.(osBacked)
+	if !ok {
+		return nil, 0, false
+	}
+	return o.osFile(), first.at, true
+}
+
+// osBacked is a file that the kernel knows.
+type osBacked interface{ osFile() *os.File }
