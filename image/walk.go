@@ -2,6 +2,7 @@ package image
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 )
@@ -38,22 +39,35 @@ var errStop = errors.New("stop")
 const maxDepth = 4096
 
 // Walk calls f with the path and number of each inode, the root being "/",
-// parents first, until f returns false. It uses memory for one directory per
-// level; an image whose directories form a cycle ends it with an error.
+// parents first, until f returns false. It uses memory for the numbers of the
+// directories; one that is met twice, as in a cycle, ends it with an error.
 func Walk(t Tree, f func(path string, nid uint64, typ uint8) bool) error {
 	if !f("/", t.Root(), TypeDirectory>>12) {
 		return nil
 	}
-	err := walk(t, "", t.Root(), 0, f)
+	return WalkBelow(t, t.Root(), f)
+}
+
+// WalkBelow is Walk for what lies below the directory dir, without dir
+// itself; paths begin there.
+func WalkBelow(t Tree, dir uint64, f func(path string, nid uint64, typ uint8) bool) error {
+	w := walker{t, map[uint64]bool{dir: true}, f}
+	err := w.walk("", dir, 0)
 	if err == errStop {
 		return nil
 	}
 	return err
 }
 
-func walk(t Tree, path string, dir uint64, depth int, f func(string, uint64, uint8) bool) error {
+type walker struct {
+	t    Tree
+	dirs map[uint64]bool // that have been met
+	f    func(path string, nid uint64, typ uint8) bool
+}
+
+func (w *walker) walk(path string, dir uint64, depth int) error {
 	if depth > maxDepth {
-		return &FormatError{Format: t.Info().Format, Offset: -1, What: "directories nested too deep, or in a cycle"}
+		return &FormatError{Format: w.t.Info().Format, Offset: -1, What: "directories nested too deep"}
 	}
 	type sub struct {
 		path string
@@ -61,7 +75,7 @@ func walk(t Tree, path string, dir uint64, depth int, f func(string, uint64, uin
 	}
 	var dirs []sub
 	stopped := false
-	err := t.ReadDir(dir, 0, func(d Dirent) bool {
+	err := w.t.ReadDir(dir, 0, func(d Dirent) bool {
 		name := string(d.Name)
 		if name == "." || name == ".." {
 			return true
@@ -70,7 +84,7 @@ func walk(t Tree, path string, dir uint64, depth int, f func(string, uint64, uin
 		if d.Type == TypeDirectory>>12 {
 			dirs = append(dirs, sub{p, d.NID})
 		}
-		stopped = !f(p, d.NID, d.Type)
+		stopped = !w.f(p, d.NID, d.Type)
 		return !stopped
 	})
 	if err != nil {
@@ -80,7 +94,14 @@ func walk(t Tree, path string, dir uint64, depth int, f func(string, uint64, uin
 		return errStop
 	}
 	for _, s := range dirs {
-		if err := walk(t, s.path, s.nid, depth+1, f); err != nil {
+		if w.dirs[s.nid] {
+			return &FormatError{
+				Format: w.t.Info().Format, Offset: -1,
+				What: fmt.Sprintf("directory %d has two names, one of them %s", s.nid, s.path),
+			}
+		}
+		w.dirs[s.nid] = true
+		if err := w.walk(s.path, s.nid, depth+1); err != nil {
 			return err
 		}
 	}
