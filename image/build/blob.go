@@ -233,10 +233,20 @@ func (w *blobWriter) metaSections() error {
 	}
 	plain := table
 	flag := uint32(rafs.TOCNone)
-	if out, ok := w.coder.compress(make([]byte, 0, bound(len(table))), table); ok {
+	coder := w.coder
+	if w.opt.TOC && coder.compressor == storage.LZ4Block {
+		// Those who take sections by the table of contents know zstd only.
+		var err error
+		if coder, err = newCoder(storage.Zstd, w.opt.Level, w.opt.Digester); err != nil {
+			return err
+		}
+	}
+	if out, ok := coder.compress(make([]byte, 0, bound(len(table))), table); ok {
 		table = out
-		h.Compressor = uint32(w.opt.Compressor)
-		flag = tocFlag(w.opt.Compressor)
+		h.Compressor = uint32(coder.compressor)
+		if coder.compressor == storage.Zstd {
+			flag = rafs.TOCZstd
+		}
 	}
 	h.Compressed, h.Size = uint64(len(table)), uint64(len(plain))
 	info.CICompressor, info.CIOffset = h.Compressor, h.Offset
@@ -266,16 +276,6 @@ func (w *blobWriter) section(name string, flag uint32, stored, plain []byte) err
 		CompressedSize: uint64(len(stored)), UncompressedSize: uint64(len(plain)),
 	})
 	return errors.Join(w.write(stored), w.tarHeader(name, int64(len(stored))))
-}
-
-func tocFlag(c storage.Compressor) uint32 {
-	switch c {
-	case storage.Zstd:
-		return rafs.TOCZstd
-	case storage.LZ4Block:
-		return rafs.TOCLZ4
-	}
-	return rafs.TOCNone
 }
 
 // inline writes the bootstrap into the blob.

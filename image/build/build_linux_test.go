@@ -18,6 +18,8 @@ func TestCreateFromDirectory(t *testing.T) {
 		{Compressor: storage.LZ4Block, ChunkSize: 4096, Digester: storage.SHA256},
 		{Compressor: storage.Zstd, ChunkSize: 64 << 10, TOC: true},
 		{NullHoles: true, ChunkSize: 16 << 20},
+		{BatchSize: 128 << 10, ChunkSize: 64 << 10, Compressor: storage.Zstd},
+		{BatchSize: 16 << 10, ChunkSize: 4 << 10, Compressor: storage.None, TOC: true},
 		{Version: 5, Compressor: storage.LZ4Block, ChunkSize: 32 << 10},
 		{Version: 5, Digester: storage.SHA256, AlignedChunk: true},
 	} {

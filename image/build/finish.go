@@ -1,8 +1,10 @@
 package build
 
 import (
+	"cmp"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/sluicefs/sluice/image/rafs"
@@ -73,7 +75,7 @@ func (b *builder) finish() (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	bootstrap, err := m.encode(o.Version)
+	bootstrap, err := m.encode()
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +105,7 @@ func (b *builder) finish() (*Result, error) {
 		}
 		res.Bootstrap = b.out.Bootstrap
 	}
-	b.count(res)
+	res.count(b.tree)
 	return res, nil
 }
 
@@ -117,10 +119,10 @@ func (b *builder) endBlob(w *blobWriter, res *Result) error {
 }
 
 // count fills in the numbers of files.
-func (b *builder) count(res *Result) {
+func (res *Result) count(t *tree) {
 	seen := map[*inode]bool{}
 	res.Inodes = 1
-	b.tree.walk(func(_ string, n *inode) error {
+	t.walk(func(_ string, n *inode) error {
 		if n.links > 1 && !n.isDir() {
 			if seen[n] {
 				return nil
@@ -141,8 +143,8 @@ func (b *builder) count(res *Result) {
 func (b *builder) model() (*model, error) {
 	o := b.opt
 	m := &model{
-		tree: b.tree, chunks: b.store.chunks, chunkSize: o.ChunkSize, compressor: o.Compressor,
-		digester: o.Digester, repeatable: o.Repeatable, aligned: o.AlignedChunk || o.Version == 6,
+		version: o.Version, tree: b.tree, chunks: b.store.chunks, chunkSize: o.ChunkSize, compressor: o.Compressor,
+		digester: o.Digester, repeatable: o.Repeatable,
 	}
 	if o.TOC {
 		m.flags |= rafs.InlinedChunkDigest
@@ -155,15 +157,20 @@ func (b *builder) model() (*model, error) {
 		}
 	}
 	if o.Prefetch == PrefetchFS {
-		for _, p := range o.PrefetchPaths {
-			if n := b.tree.find(p); n != nil {
-				m.prefetch = append(m.prefetch, n)
-			} else {
-				o.Warn(fmt.Sprintf("prefetch path %s is not in the image", p))
-			}
-		}
+		m.prefetchPaths(o.PrefetchPaths, o.Warn)
 	}
 	return m, nil
+}
+
+// prefetchPaths makes the prefetch list out of paths.
+func (m *model) prefetchPaths(paths []string, warn func(string)) {
+	for _, p := range paths {
+		if n := m.tree.find(p); n != nil {
+			m.prefetch = append(m.prefetch, n)
+		} else {
+			warn(fmt.Sprintf("prefetch path %s is not in the image", p))
+		}
+	}
 }
 
 // useBlobs makes the blob table out of those of all that some file has a
@@ -182,15 +189,16 @@ func (m *model) useBlobs(all []*blob) {
 	})
 	for _, bl := range all {
 		if bl.used {
+			slices.SortFunc(bl.chunkList, func(x, y uint32) int { return cmp.Compare(m.chunks[x].index, m.chunks[y].index) })
 			bl.table = len(m.blobs)
 			m.blobs = append(m.blobs, bl)
 		}
 	}
 }
 
-// encode returns the bootstrap in the given version of RAFS.
-func (m *model) encode(version int) ([]byte, error) {
-	if version == 5 {
+// encode returns the bootstrap.
+func (m *model) encode() ([]byte, error) {
+	if m.version == 5 {
 		return encodeV5(m)
 	}
 	return encodeV6(m)

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -11,11 +12,9 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
-	"github.com/pierrec/lz4/v4"
-
 	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/image/detect"
+	"github.com/sluicefs/sluice/image/direct"
 	"github.com/sluicefs/sluice/image/imagetest"
 	"github.com/sluicefs/sluice/storage"
 )
@@ -24,51 +23,33 @@ import (
 type blobFiles string
 
 func (d blobFiles) chunk(c *storage.Chunk) ([]byte, error) {
-	f, err := os.Open(filepath.Join(string(d), c.Blob.ID))
+	b, err := direct.OpenDir(string(d))
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	stored := make([]byte, c.Size)
-	if _, err := f.ReadAt(stored, c.Offset); err != nil {
-		return nil, err
-	}
-	plain := stored
-	if c.Flags&storage.Compressed != 0 {
-		plain, err = decompress(c.Blob.Compressor, stored, int(c.UncompressedSize))
-	}
-	if err == nil && len(plain) != int(c.UncompressedSize) {
-		err = fmt.Errorf("%d bytes, want %d", len(plain), c.UncompressedSize)
-	}
-	if err == nil && c.Flags&storage.HasDigest != 0 && digestOf(c.Digest.Algorithm, plain) != c.Digest.Sum {
-		err = fmt.Errorf("wrong digest")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("blob %s chunk %d: %w", c.Blob.ID, c.Index, err)
-	}
-	return plain, nil
+	defer b.Close()
+	return direct.NewReader(b).Chunk(context.Background(), c)
 }
 
-func decompress(c storage.Compressor, b []byte, size int) ([]byte, error) {
-	switch c {
-	case storage.Zstd:
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, err
-		}
-		defer d.Close()
-		return d.DecodeAll(b, nil)
-	case storage.LZ4Block:
-		out := make([]byte, size)
-		n, err := lz4.UncompressBlock(b, out)
-		return out[:n], err
+// backend opens the blobs in a directory.
+func backend(t testing.TB, dir string) storage.Backend {
+	t.Helper()
+	b, err := direct.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return b, nil
+	t.Cleanup(func() { b.Close() })
+	return b
 }
 
 // treeLines lists an image, contents by SHA-256.
 func treeLines(t testing.TB, tree image.Tree, blobs blobFiles) map[string]string {
 	t.Helper()
+	if m, ok := tree.(image.MetaLoader); ok {
+		if err := m.LoadMeta(t.Context(), backend(t, string(blobs))); err != nil {
+			t.Fatal(err)
+		}
+	}
 	lines := map[string]string{}
 	err := imagetest.Walk(tree, 100_000, func(e *imagetest.Entry) error {
 		sum := ""

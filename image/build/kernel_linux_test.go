@@ -1,12 +1,11 @@
 package build
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/image/imagetest"
@@ -62,25 +61,6 @@ func flatBlobs(t testing.TB, tree image.Tree, blobs blobFiles) []string {
 	return paths
 }
 
-// mountEROFS has the kernel mount an EROFS file with those devices.
-func mountEROFS(t testing.TB, path string, devices []string) string {
-	t.Helper()
-	point := t.TempDir()
-	data := "device=" + strings.Join(devices, ",device=")
-	if len(devices) == 0 {
-		data = ""
-	}
-	if err := unix.Mount(path, point, "erofs", unix.MS_RDONLY, data); err != nil {
-		t.Fatalf("mount %s (%s): %v", path, data, err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(point, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return point
-}
-
 // The kernel's EROFS driver shows of an image what the source has.
 func TestIntegrationKernelShowsImage(t *testing.T) {
 	testenv.Root(t)
@@ -94,8 +74,42 @@ func TestIntegrationKernelShowsImage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tree, _, dir := create(t, Dir(src), opt)
-			point := mountEROFS(t, filepath.Join(dir, "image.boot"), flatBlobs(t, tree, blobFiles(dir)))
+			point := imagetest.MountEROFS(t, filepath.Join(dir, "image.boot"), flatBlobs(t, tree, blobFiles(dir))...)
 			sameLines(t, "kernel", osLines(t, point), want)
 		})
+	}
+}
+
+// An exported image is one EROFS file: the kernel mounts it by itself.
+func TestIntegrationKernelShowsExport(t *testing.T) {
+	testenv.Root(t)
+	testenv.Filesystem(t, "erofs")
+	src := makeSource(t)
+	want := osLines(t, src)
+	for _, version := range []int{5, 6} {
+		tree, _, dir := create(t, Dir(src), Options{Version: version, Compressor: storage.Zstd, ChunkSize: 128 << 10})
+		path := filepath.Join(dir, "flat.erofs")
+		res, err := Export(t.Context(), tree, backend(t, dir), path, ExportOptions{Verity: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sameLines(t, "kernel", osLines(t, imagetest.MountEROFS(t, path)), want)
+		verify(t, path, res.Verity)
+	}
+}
+
+// verify has the dm-verity hash tree of a file checked by veritysetup.
+func verify(t *testing.T, path string, v *Verity) {
+	t.Helper()
+	veritysetup, err := exec.LookPath("veritysetup")
+	if err != nil {
+		return // the size of the tree is checked elsewhere
+	}
+	args := []string{
+		"verify", path, path, fmt.Sprintf("%x", v.RootHash), "--no-superblock", "--format=1", "-s", "-", "--hash=sha256",
+		"--data-block-size=4096", "--hash-block-size=4096", fmt.Sprintf("--data-blocks=%d", v.DataBlocks), fmt.Sprintf("--hash-offset=%d", v.HashOffset),
+	}
+	if out, err := exec.Command(veritysetup, args...).CombinedOutput(); err != nil {
+		t.Errorf("veritysetup verify: %v: %s", err, out)
 	}
 }

@@ -2,6 +2,7 @@ package build
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 
 	"github.com/sluicefs/sluice/image"
@@ -12,29 +13,34 @@ import (
 // loader brings an image that exists into a tree and a store: names,
 // attributes, and where its chunks are.
 type loader struct {
-	src    image.Tree
-	tree   *tree
-	store  *store
-	layer  int32
-	size   uint32 // chunk size
-	blobs  []*blob
-	chunks map[[2]uint32]uint32 // position in the store, by blob and index
-	links  map[uint64]*inode
-	dirs   map[uint64]bool
-	depth  int
-	ext    []storage.Extent
+	src   image.Tree
+	tree  *tree
+	store *store
+	layer int32
+	size  uint32  // chunk size
+	blobs []*blob // in the order of the image's table
+	added []uint32
+	links map[uint64]*inode
+	dirs  map[uint64]*inode
+	depth int
+	ext   []storage.Extent
+	keep  map[uint32]storage.Chunk // if set, gets the chunks that files have
+	// file, if set, is called for a regular file in place of data.
+	file func(n *inode, nid uint64, path string) error
 }
 
-// maxDepth is how deep the directories of an image that is loaded may lie in
-// each other; a deeper one is taken for a loop.
+// maxDepth is how deep the directories of an image may lie in each other; a
+// deeper one is taken for a loop.
 const maxDepth = 4096
 
-// newLoader reads the blob table and the chunk table of src.
-func newLoader(src image.Tree, t *tree, s *store, layer int32) (*loader, error) {
+// newLoader reads the blob table and the chunk table of src. A blob that an
+// image loaded before has as well is one blob. rename, if not nil, may change
+// what the image says of a blob.
+func newLoader(src image.Tree, t *tree, s *store, layer int32, rename func(*blob)) (*loader, error) {
 	info := src.Info()
 	l := &loader{
 		src: src, tree: t, store: s, layer: layer, size: info.ChunkSize,
-		chunks: map[[2]uint32]uint32{}, links: map[uint64]*inode{}, dirs: map[uint64]bool{},
+		links: map[uint64]*inode{}, dirs: map[uint64]*inode{},
 	}
 	v6, _ := src.(*rafs.V6)
 	for i, from := range src.Blobs() {
@@ -46,8 +52,15 @@ func newLoader(src image.Tree, t *tree, s *store, layer int32) (*loader, error) 
 		if v6 != nil {
 			b.info = v6.BlobInfos()[i]
 		}
+		if rename != nil {
+			rename(b)
+		}
+		if old := s.blob(b.id); old != nil {
+			b = old
+		} else {
+			s.blobs = append(s.blobs, b)
+		}
 		l.blobs = append(l.blobs, b)
-		s.blobs = append(s.blobs, b)
 	}
 	if v6 == nil {
 		return l, nil
@@ -61,23 +74,21 @@ func newLoader(src image.Tree, t *tree, s *store, layer int32) (*loader, error) 
 		}
 		l.add(&c)
 	}
-	for _, b := range l.blobs {
-		b.sortChunks(s)
-	}
 	return l, nil
 }
 
 // add stores the chunk of the record c unless it is there.
 func (l *loader) add(c *rafs.ChunkInfo) uint32 {
-	key := [2]uint32{c.Blob, c.Index}
-	if at, ok := l.chunks[key]; ok {
+	key := place{l.blobs[c.Blob], c.Index}
+	if at, ok := l.store.loaded[key]; ok {
 		return at
 	}
 	at := l.store.add(&chunk{
 		digest: c.Digest, compOff: c.CompressedOffset, uncompOff: c.UncompressedOffset, compSize: c.CompressedSize,
-		uncompSize: c.UncompressedSize, index: c.Index, flags: c.Flags, crc: c.CRC, fileOff: c.FileOffset, blob: l.blobs[c.Blob],
+		uncompSize: c.UncompressedSize, index: c.Index, flags: c.Flags, crc: c.CRC, fileOff: c.FileOffset, blob: key.blob,
 	}, false)
-	l.chunks[key] = at
+	l.store.loaded[key] = at
+	l.added = append(l.added, at)
 	return at
 }
 
@@ -85,7 +96,7 @@ func (l *loader) add(c *rafs.ChunkInfo) uint32 {
 // stored again that one of them has. Chunks of another digest function or
 // without digests stay unknown.
 func (l *loader) index(digester storage.Algorithm) {
-	for _, at := range l.chunks {
+	for _, at := range l.added {
 		c := &l.store.chunks[at]
 		if storage.Algorithm(c.blob.info.Digester) != digester || c.digest == [32]byte{} {
 			continue
@@ -117,7 +128,11 @@ func (l *loader) node(nid uint64, path string) (*inode, error) {
 		err = l.dir(n, nid, path)
 	case n.isRegular():
 		n.size = int64(st.Size)
-		err = l.data(n, nid)
+		if l.file != nil {
+			err = l.file(n, nid, path)
+		} else {
+			err = l.data(n, nid)
+		}
 	case n.isSymlink():
 		var target []byte
 		target, err = l.src.Readlink(nid)
@@ -166,10 +181,10 @@ func (l *loader) dir(n *inode, nid uint64, path string) error {
 		return fmt.Errorf("directories lie more than %d deep", maxDepth)
 	}
 	defer func() { l.depth-- }()
-	if l.dirs[nid] {
+	if l.dirs[nid] != nil {
 		return fmt.Errorf("directory inode %d has two names", nid)
 	}
-	l.dirs[nid] = true
+	l.dirs[nid] = n
 	type name struct {
 		name string
 		nid  uint64
@@ -186,7 +201,7 @@ func (l *loader) dir(n *inode, nid uint64, path string) error {
 	}
 	n.names = make(map[string]*inode, len(list))
 	for _, e := range list {
-		child, err := l.node(e.nid, path+e.name)
+		child, err := l.node(e.nid, strings.TrimSuffix(path, "/")+"/"+e.name)
 		if err != nil {
 			return err
 		}
@@ -227,11 +242,15 @@ func (l *loader) data(n *inode, nid uint64) error {
 			return fmt.Errorf("data at %d is not a chunk of %d bytes", e.FileOffset, l.size)
 		}
 		c := &e.Chunk
-		n.chunks[e.FileOffset/int64(l.size)] = l.add(&rafs.ChunkInfo{
+		at := l.add(&rafs.ChunkInfo{
 			Digest: c.Digest.Sum, Blob: uint32(c.Blob.Index), Flags: recordFlags(c), CompressedSize: c.Size,
 			UncompressedSize: c.UncompressedSize, CompressedOffset: uint64(c.Offset),
 			UncompressedOffset: uint64(c.UncompressedOffset), FileOffset: uint64(e.FileOffset), Index: c.Index, CRC: c.CRC32C,
 		})
+		n.chunks[e.FileOffset/int64(l.size)] = at
+		if l.keep != nil {
+			l.keep[at] = *c
+		}
 	}
 	return nil
 }
@@ -256,7 +275,7 @@ func recordFlags(c *storage.Chunk) (f uint32) {
 // loadParents brings the parent and the dictionaries into b.
 func (b *builder) loadParents() error {
 	if p := b.opt.Parent; p != nil {
-		l, err := newLoader(p, b.tree, b.store, b.layer)
+		l, err := newLoader(p, b.tree, b.store, b.layer, nil)
 		if err == nil {
 			err = l.fits(b.opt)
 		}
@@ -269,7 +288,7 @@ func (b *builder) loadParents() error {
 		l.index(b.opt.Digester)
 	}
 	for _, d := range b.opt.Dicts {
-		l, err := newLoader(d, newTree(b.opt.Warn), b.store, 0)
+		l, err := newLoader(d, newTree(b.opt.Warn), b.store, 0, nil)
 		if err == nil {
 			err = l.fits(b.opt)
 		}
@@ -282,6 +301,20 @@ func (b *builder) loadParents() error {
 		l.index(b.opt.Digester)
 	}
 	return nil
+}
+
+// prefetch is the image's list of what is to be fetched first.
+func (l *loader) prefetch() (list []*inode) {
+	for _, nid := range l.src.Prefetch() {
+		n := l.links[nid]
+		if n == nil {
+			n = l.dirs[nid]
+		}
+		if n != nil {
+			list = append(list, n)
+		}
+	}
+	return list
 }
 
 // fits says whether chunks of the loaded image can be in one made with o.

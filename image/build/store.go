@@ -1,8 +1,6 @@
 package build
 
 import (
-	"cmp"
-	"slices"
 	"sync"
 
 	"github.com/sluicefs/sluice/image/rafs"
@@ -20,7 +18,8 @@ type chunk struct {
 	crc          uint32
 	blob         *blob
 	fileOff      uint64 // in the first file that has it
-	fromDict     bool
+	used         bool   // plain EROFS: some file has it
+	flat         uint64 // plain EROFS: place in the data behind the metadata
 	batchContext uint32 // with rafs.ChunkBatch: position of the context,
 	batchOff     uint32 // and of the chunk in its bytes
 }
@@ -47,9 +46,28 @@ type store struct {
 	byDigest map[[32]byte]uint32
 	chunks   []chunk // owned by the writer; by position in inode.chunks
 	blobs    []*blob
+	loaded   map[place]uint32 // chunks of images that existed before
 }
 
-func newStore() *store { return &store{byDigest: map[[32]byte]uint32{}} }
+// place is where a chunk of a loaded image is.
+type place struct {
+	blob  *blob
+	index uint32
+}
+
+func newStore() *store {
+	return &store{byDigest: map[[32]byte]uint32{}, loaded: map[place]uint32{}}
+}
+
+// blob returns the blob with that id, nil if there is none.
+func (s *store) blob(id string) *blob {
+	for _, b := range s.blobs {
+		if b.id == id {
+			return b
+		}
+	}
+	return nil
+}
 
 // has reports whether a chunk with that digest is stored.
 func (s *store) has(digest *[32]byte) bool {
@@ -79,9 +97,4 @@ func (s *store) add(c *chunk, unique bool) uint32 {
 		s.mu.Unlock()
 	}
 	return i
-}
-
-// sortChunks puts the chunks of b into the order of their index.
-func (b *blob) sortChunks(s *store) {
-	slices.SortFunc(b.chunkList, func(x, y uint32) int { return cmp.Compare(s.chunks[x].index, s.chunks[y].index) })
 }

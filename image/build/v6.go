@@ -22,6 +22,7 @@ const (
 
 // model is a complete image: what the encoders write.
 type model struct {
+	version    int // of RAFS
 	tree       *tree
 	chunks     []chunk
 	blobs      []*blob // the blob table
@@ -30,11 +31,9 @@ type model struct {
 	digester   storage.Algorithm
 	flags      rafs.SuperFlags // beside those that follow from the other fields
 	repeatable bool
-	tarfs      bool // 512-byte blocks
-	plain      bool // EROFS without what RAFS adds
-	uuid       [16]byte
+	tarfs      bool     // 512-byte blocks
+	plain      bool     // EROFS in one file: no RAFS tables, no devices; the data follows
 	prefetch   []*inode // files and directories, in order
-	aligned    bool     // v5: chunks are aligned in the uncompressed space
 }
 
 // superFlags are the flags of the image's superblock.
@@ -76,6 +75,7 @@ type v6Image struct {
 	inodes []*inode
 	space  space
 	meta   uint64 // offset that nids count from
+	end    uint64 // size of the bootstrap
 }
 
 // encodeV6 returns the bootstrap of m.
@@ -98,16 +98,13 @@ func encodeV6(m *model) ([]byte, error) {
 	if err := v.place(m.tree.root, true); err != nil {
 		return nil, err
 	}
-	blobTable := align64(v6DeviceTable+uint64(len(m.blobs))*erofs.DeviceSlotSize, v6Block)
-	blobTableSize := uint64(len(m.blobs)) * rafs.BlobInfoSize
-	prefetchSize := uint64(len(m.prefetch)) * 4
+	devices := len(m.blobs)
 	if m.plain {
-		blobTableSize, prefetchSize = 0, 0
-		blobTable = v6Block
-		if end := uint64(v6DeviceTable + len(m.blobs)*erofs.DeviceSlotSize); end > v6Block {
-			blobTable = align64(end, v6Block)
-		}
+		devices = 0
 	}
+	blobTable := align64(v6DeviceTable+uint64(devices)*erofs.DeviceSlotSize, v6Block)
+	blobTableSize := uint64(devices) * rafs.BlobInfoSize
+	prefetchSize := uint64(len(m.prefetch)) * 4
 	v.meta = align64(blobTable+blobTableSize+prefetchSize, v6Block)
 	chunkTable := align64(v.meta+v.space.cursor, v6Block)
 	records := v.records()
@@ -115,51 +112,52 @@ func encodeV6(m *model) ([]byte, error) {
 	if size >= v6MaxSize {
 		return nil, fmt.Errorf("the bootstrap would have %d bytes, the limit is %d", size, v6MaxSize-1)
 	}
+	v.end = size
 	out := make([]byte, size)
 	if err := v.writeInodes(out); err != nil {
 		return nil, err
 	}
-	at := out[chunkTable:chunkTable]
-	for _, c := range records {
-		at = c.Append(at)
-	}
-	blocks := v.mapBlobs(out[v6DeviceTable:v6DeviceTable], size)
-	at = out[blobTable:blobTable]
-	for i, b := range m.blobs {
-		if m.plain {
-			break
-		}
-		b.info.Index = uint32(i)
-		copy(b.info.ID[:], b.id)
-		at = b.info.Append(at)
-	}
-	for _, n := range m.prefetch {
-		if !m.plain {
-			at = binary.LittleEndian.AppendUint32(at, v.nid(n))
-		}
-	}
-	ext := rafs.ExtSuper{
-		Flags: m.superFlags(inodes), BlobTableOffset: blobTable, BlobTableSize: uint32(blobTableSize),
-		ChunkSize: m.chunkSize, ChunkTableOffset: chunkTable, ChunkTableSize: uint64(len(records)) * rafs.ChunkInfoSize,
-		PrefetchSize: uint32(prefetchSize),
-	}
-	if prefetchSize > 0 {
-		ext.PrefetchOffset = blobTable + blobTableSize
-	}
 	super := erofs.Super{
-		Compat: erofs.CompatRAFS, BlockBits: uint8(bits.TrailingZeros64(v.block)), RootNID: uint16(v.nid(m.tree.root)),
-		Inodes: names, Blocks: uint32(blocks), MetaBlock: uint32(v.meta / v.block), UUID: m.uuid,
-		Incompat: erofs.IncompatChunked | erofs.IncompatDevices,
-		Devices:  uint16(len(m.blobs)), DeviceSlot: v6DeviceTable / erofs.DeviceSlotSize,
+		BlockBits: uint8(bits.TrailingZeros64(v.block)), RootNID: uint16(v.nid(m.tree.root)),
+		Inodes: names, MetaBlock: uint32(v.meta / v.block), Incompat: erofs.IncompatChunked,
 	}
 	if m.plain {
-		super.Compat = 0
-		super.Blocks = uint32(size / v.block)
+		super.Blocks = uint32((size + m.flatSize()) / v.block)
 	} else {
+		super.Compat, super.Incompat = erofs.CompatRAFS, erofs.IncompatChunked|erofs.IncompatDevices
+		super.Devices, super.DeviceSlot = uint16(devices), v6DeviceTable/erofs.DeviceSlotSize
+		super.Blocks = uint32(v.mapBlobs(out[v6DeviceTable:v6DeviceTable], size))
+		ext := rafs.ExtSuper{
+			Flags: m.superFlags(inodes), BlobTableOffset: blobTable, BlobTableSize: uint32(blobTableSize),
+			ChunkSize: m.chunkSize, ChunkTableOffset: chunkTable, ChunkTableSize: uint64(len(records)) * rafs.ChunkInfoSize,
+			PrefetchSize: uint32(prefetchSize),
+		}
+		if prefetchSize > 0 {
+			ext.PrefetchOffset = blobTable + blobTableSize
+		}
 		ext.Append(out[rafs.ExtSuperOffset:rafs.ExtSuperOffset])
+		v.writeTables(out[blobTable:blobTable], out[chunkTable:chunkTable], records)
 	}
 	super.Append(out[erofs.SuperOffset:erofs.SuperOffset])
 	return out, nil
+}
+
+// writeTables writes the blob table with the prefetch table behind it, and
+// the chunk table.
+func (v *v6Image) writeTables(blobs, chunks []byte, records []rafs.ChunkInfo) {
+	for i, b := range v.blobs {
+		b.info.Index = uint32(i)
+		b.info.ChunkSize = v.chunkSize
+		clear(b.info.ID[:])
+		copy(b.info.ID[:], b.id)
+		blobs = b.info.Append(blobs)
+	}
+	for _, n := range v.prefetch {
+		blobs = binary.LittleEndian.AppendUint32(blobs, v.nid(n))
+	}
+	for _, c := range records {
+		chunks = c.Append(chunks)
+	}
 }
 
 // records are the chunk table: all chunks of the blobs, by blob and index, so

@@ -118,6 +118,10 @@ func (v *v6Image) writeChunks(out []byte, n *inode) {
 			continue
 		}
 		c := &v.chunks[at]
+		if v.plain {
+			le.PutUint32(e[4:], uint32((v.end+c.flat)/v.block))
+			continue
+		}
 		le.PutUint16(e, uint16(c.index))
 		e[2], e[3] = uint8(c.blob.table+1), uint8(c.index>>16)
 		le.PutUint32(e[4:], uint32(c.uncompOff/v.block))
