@@ -79,7 +79,7 @@ func open(f *os.File, opts Options) (*Archive, error) {
 		if saved != nil {
 			index = saved.Seek
 		}
-		if z, err = seek.New(f, st.Size(), format, index, seek.Options{Points: 1024}); err != nil {
+		if z, err = seek.New(f, st.Size(), format, index, seek.Options{Points: 1024, Cache: 32 << 20}); err != nil {
 			return nil, err
 		}
 		a.contents = z

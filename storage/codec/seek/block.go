@@ -87,10 +87,10 @@ func (r *ReaderAt) pass(c *cursor, off int64) error {
 // readBlock decompresses block num, at whose start the cursor is, and keeps
 // it. At the end of the contents it returns what is left, and io.EOF.
 func (r *ReaderAt) readBlock(c *cursor, num int64) ([]byte, error) {
-	data := make([]byte, blockSize)
+	data := make([]byte, r.blockLen(num))
 	n, err := io.ReadFull(c, data)
-	if err == io.ErrUnexpectedEOF && c.ended() {
-		err = io.EOF
+	if err == io.ErrUnexpectedEOF || err == nil && n < blockSize {
+		err = c.finish()
 	}
 	if err != nil && err != io.EOF {
 		return nil, err
@@ -100,4 +100,13 @@ func (r *ReaderAt) readBlock(c *cursor, num int64) ([]byte, error) {
 	r.blocks.put(num, data)
 	r.mu.Unlock()
 	return data, err
+}
+
+// blockLen is how long block num may be, by what is said of the contents: a
+// small member of an archive takes no whole block.
+func (r *ReaderAt) blockLen(num int64) int64 {
+	if c := r.opts.Check; c != nil {
+		return max(1, min(blockSize, c.Size-num*blockSize))
+	}
+	return blockSize
 }

@@ -16,8 +16,8 @@ func (c *cursor) skip(n int64) error {
 	for n > 0 {
 		m, err := io.ReadFull(c, scratch[:min(n, int64(len(scratch)))])
 		n -= int64(m)
-		if err == io.ErrUnexpectedEOF && c.ended() {
-			err = io.EOF
+		if err == io.ErrUnexpectedEOF {
+			err = c.finish()
 		}
 		if err != nil {
 			return err
@@ -26,16 +26,23 @@ func (c *cursor) skip(n int64) error {
 	return nil
 }
 
-// ended tells the end of the contents from compressed bytes that are cut
-// short, both of which io.ReadFull reports alike.
-func (c *cursor) ended() bool {
+// finish returns io.EOF if the contents end here: as they should, with the
+// checksum right.
+func (c *cursor) finish() error {
 	var b [1]byte
 	n, err := c.s.Read(b[:])
-	return n == 0 && err == io.EOF
+	if n > 0 {
+		return ErrChecksum // longer than it is said to be
+	}
+	return err
 }
 
 func (c *cursor) close() {
-	if z, ok := c.s.(*frames); ok {
-		z.close()
+	switch s := c.s.(type) {
+	case *frames:
+		s.close()
+	case *deflate:
+		s.close()
 	}
+	c.s = nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"sync"
 )
 
 // ErrChecksum says that a stream is whole but its contents are not what was
@@ -32,7 +33,17 @@ type deflate struct {
 }
 
 func newDeflate(src io.ReaderAt, size int64, gzip bool) *deflate {
-	return &deflate{f: newInflater(), src: src, size: size, gzip: gzip}
+	return &deflate{f: inflaters.Get().(*inflater), src: src, size: size, gzip: gzip}
+}
+
+// inflaters are some 300 KiB each, and an archive of small members needs a
+// new one for each of them.
+var inflaters = sync.Pool{New: func() any { return newInflater() }}
+
+func (d *deflate) close() {
+	d.f.src, d.f.in = nil, nil
+	inflaters.Put(d.f)
+	d.f = nil
 }
 
 func (d *deflate) start(p *Point) error {
