@@ -235,14 +235,32 @@ func (r *Ring) Next() (userData uint64, res int32, ok bool) {
 	if head == r.cqTail.Load() {
 		return 0, 0, false
 	}
-	e := (*struct {
-		userData uint64
-		res      int32
-		flags    uint32
-	})(unsafe.Add(r.cqes, (head&r.cqMask)*cqeSize))
+	e := r.completion(head)
 	userData, res = e.userData, e.res
 	r.cqHead.Store(head + 1)
 	return userData, res, true
+}
+
+// completion is struct io_uring_cqe.
+type completion struct {
+	userData uint64
+	res      int32
+	flags    uint32
+}
+
+func (r *Ring) completion(i uint32) *completion {
+	return (*completion)(unsafe.Add(r.cqes, (i&r.cqMask)*cqeSize))
+}
+
+// PeekError returns the result of the first failed completion that is there,
+// without taking any, or 0.
+func (r *Ring) PeekError() int32 {
+	for i, tail := r.cqHead.Load(), r.cqTail.Load(); i != tail; i++ {
+		if res := r.completion(i).res; res < 0 {
+			return res
+		}
+	}
+	return 0
 }
 
 // IOVecs writes struct iovec for each of bufs to dst, which is outside Go's

@@ -1,0 +1,325 @@
+package uring
+
+import (
+	"encoding/binary"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluicefs/sluice/fuse/channel/internal/stall"
+	"github.com/sluicefs/sluice/internal/sys"
+)
+
+// wakeTag is the user data of the read of the queue's eventfd; others are slot
+// numbers.
+const wakeTag = ^uint64(0)
+
+// queue is one processor's: its ring belongs to the goroutine that owns it, and
+// passes on with the turn.
+type queue struct {
+	c    *Channel
+	cpu  int
+	size int // bytes of a payload
+
+	ring  *sys.Ring
+	left  chan struct{} // closed when the last owner left
+	slots []*slot       // grown by the owner
+	wake  int           // eventfd
+	word  []byte        // where the wake-up is read to
+	turn  stall.Turn
+
+	late   atomic.Pointer[slot] // answered away from the owner; a stack
+	want   atomic.Int32         // entries to add
+	asleep atomic.Bool          // the owner sleeps, or is about to
+
+	idlers sync.WaitGroup // spare threads
+
+	mu     sync.Mutex
+	spares []chan bool // threads that lost their turn; true: own the queue again
+	closed bool
+	kicks  chan struct{} // to the kicker, once there is one
+	mem    [][]byte
+}
+
+func newQueue(c *Channel, cpu, size int) (*queue, error) {
+	ring, err := sys.NewRing(c.opts.MaxDepth + 8)
+	if err != nil {
+		return nil, err
+	}
+	q := &queue{c: c, cpu: cpu, size: size, ring: ring, wake: -1, left: make(chan struct{})}
+	if q.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err == nil {
+		if q.word, err = sys.Map(sys.PageSize); err == nil {
+			q.mem = append(q.mem, q.word)
+			err = q.addSlots(c.opts.Depth)
+		}
+	}
+	if err != nil {
+		ring.Close()
+		q.free()
+		return nil, err
+	}
+	return q, nil
+}
+
+// free gives back what late answers may have used until now.
+func (q *queue) free() {
+	if q.wake >= 0 {
+		unix.Close(q.wake)
+		q.wake = -1
+	}
+	for _, m := range q.mem {
+		_ = sys.Unmap(m) // cannot fail for what Map gave
+	}
+	q.mem = nil
+}
+
+// found is the first owner: it gives all entries to the kernel, reports how
+// that went, and goes on.
+func (q *queue) found(answer chan<- error) {
+	runtime.LockOSThread()
+	q.bind()
+	q.listen()
+	for _, s := range q.slots {
+		q.register(s)
+	}
+	errno := q.ring.RawFlush()
+	for errno == unix.EINTR || errno == unix.EAGAIN {
+		errno = q.ring.RawFlush()
+	}
+	if errno != 0 {
+		answer <- errno
+		q.dismiss()
+		return
+	}
+	// A refused entry completes at once; others do when a request comes.
+	if res := q.ring.PeekError(); res != 0 {
+		answer <- unix.Errno(-res)
+		q.dismiss()
+		return
+	}
+	answer <- nil
+	q.own()
+}
+
+// replace gives the queue, whose owner's turn was just stolen, to a spare
+// thread or a new one, with one more entry for the one that is blocked.
+func (q *queue) replace() {
+	q.c.out.Add(1)
+	if int(q.want.Load()) < q.c.opts.MaxDepth {
+		q.want.Add(1)
+	}
+	q.mu.Lock()
+	if n := len(q.spares); n > 0 {
+		next := q.spares[n-1]
+		q.spares = q.spares[:n-1]
+		q.mu.Unlock()
+		next <- true
+		return
+	}
+	q.mu.Unlock()
+	go func() {
+		runtime.LockOSThread()
+		q.bind()
+		q.own()
+	}()
+}
+
+// bind binds the thread, which its goroutine never unlocks, so that it ends with
+// it. A processor that is off line or outside our cpuset cannot be bound to;
+// its queue works from anywhere, only slower.
+func (q *queue) bind() { _ = sys.BindThread(q.cpu) }
+
+// own runs the queue on this thread until the channel stops.
+func (q *queue) own() {
+	for q.run() && q.waitAsSpare() {
+	}
+}
+
+// waitAsSpare reports whether the thread owns the queue again.
+func (q *queue) waitAsSpare() bool {
+	again := make(chan bool, 1)
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return false
+	}
+	q.spares = append(q.spares, again)
+	q.idlers.Add(1)
+	q.mu.Unlock()
+	defer q.idlers.Done()
+	return <-again
+}
+
+// run is the owner's loop. It reports true if the turn was stolen, false if the
+// channel stops.
+func (q *queue) run() bool {
+	for !q.c.stop.Load() {
+		q.ring.RawFlush()
+		if !q.ring.Ready() && q.late.Load() == nil {
+			q.sleep()
+		}
+		for {
+			tag, res, ok := q.ring.Next()
+			if !ok {
+				break
+			}
+			if tag == wakeTag {
+				q.listen()
+				continue
+			}
+			if tag < uint64(len(q.slots)) && !q.turnOf(q.slots[tag], res) {
+				return true
+			}
+		}
+		q.submitLate()
+		if q.want.Load() > 0 {
+			q.grow()
+		}
+	}
+	q.dismiss()
+	return false
+}
+
+// sleep waits for a completion. A late answer, or the end, that came before the
+// flag could be seen is looked for after it.
+func (q *queue) sleep() {
+	q.asleep.Store(true)
+	if q.late.Load() == nil && q.want.Load() == 0 && !q.c.stop.Load() {
+		q.ring.Wait()
+	}
+	q.asleep.Store(false)
+}
+
+// rouse wakes the owner if it sleeps.
+func (q *queue) rouse() {
+	if q.asleep.Load() && q.asleep.CompareAndSwap(true, false) {
+		_, _ = sys.RawWrite(q.wake, one[:])
+	}
+}
+
+// one is what an eventfd is told to add.
+var one = binary.NativeEndian.AppendUint64(nil, 1)
+
+// listen arms the read that rouse completes.
+func (q *queue) listen() { q.ring.ReadInto(q.wake, q.word[:8], wakeTag) }
+
+// dismiss sends the spare threads home.
+func (q *queue) dismiss() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	for _, s := range q.spares {
+		s <- false
+	}
+	q.spares = nil
+	if q.kicks != nil {
+		close(q.kicks)
+		q.kicks = nil
+	}
+	close(q.left)
+}
+
+// turnOf has the handler serve the request in s. It reports false if the turn
+// was stolen: the caller owns the queue no more.
+func (q *queue) turnOf(s *slot, res int32) bool {
+	if res != 0 {
+		q.failed(s, res)
+		return true
+	}
+	ticket := q.turn.Begin()
+	if !s.lend(ticket) {
+		q.turn.End(ticket)
+		q.commit(s)
+		return true
+	}
+	q.c.monitor.Wake()
+	q.c.handler.Handle(&s.req)
+	if !q.turn.End(ticket) {
+		if s.back() {
+			q.pushLate(s)
+		} else {
+			q.c.out.Add(1)
+		}
+		q.c.came(1)
+		return false
+	}
+	if s.back() {
+		q.commit(s)
+	} else {
+		q.c.out.Add(1)
+	}
+	return true
+}
+
+// failed handles a command that the kernel did not carry out.
+func (q *queue) failed(s *slot, res int32) {
+	switch unix.Errno(-res) {
+	case unix.EAGAIN, unix.EINTR:
+		if s.registered {
+			q.commit(s)
+		} else {
+			q.register(s)
+		}
+	case unix.ENOENT:
+		// The answer came too late, and the kernel forgot the entry with it.
+		q.register(s)
+	}
+	// ENOTCONN: the session has ended, as the device will tell. ECANCELED: a
+	// thread has ended, which happens at the end only.
+}
+
+// commit queues the answer in s; the entry fetches the next request.
+func (q *queue) commit(s *slot) {
+	q.ring.Command(q.c.fd, cmdCommit, 0, 0, s.commitID(), uint16(q.cpu), uint64(s.index))
+}
+
+// register gives s to the kernel as a new entry.
+func (q *queue) register(s *slot) {
+	sys.IOVecs(s.vecs, s.head, s.payload)
+	q.ring.Command(q.c.fd, cmdRegister, sys.Address(s.vecs), 2, 0, uint16(q.cpu), uint64(s.index))
+}
+
+// pushLate puts an answered request on the list of late answers and sees that
+// the owner gets to it.
+func (q *queue) pushLate(s *slot) {
+	q.c.out.Add(1)
+	for {
+		head := q.late.Load()
+		s.next = head
+		if q.late.CompareAndSwap(head, s) {
+			break
+		}
+	}
+	if q.c.stopped.Load() {
+		q.abandonLate()
+		return
+	}
+	q.rouse()
+}
+
+// submitLate commits the late answers.
+func (q *queue) submitLate() {
+	if q.late.Load() == nil {
+		return
+	}
+	for s := q.late.Swap(nil); s != nil; {
+		next := s.next
+		s.next = nil
+		q.c.came(1)
+		q.commit(s)
+		s = next
+	}
+}
+
+// abandonLate drops late answers of an ended session.
+func (q *queue) abandonLate() {
+	n := int64(0)
+	for s := q.late.Swap(nil); s != nil; s = s.next {
+		n++
+	}
+	if n > 0 {
+		q.c.came(n)
+	}
+}
