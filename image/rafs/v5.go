@@ -42,6 +42,7 @@ type V5 struct {
 	inodes     uint64 // hard links counted once
 	table      []byte // inode table
 	prefetch   []byte
+	places     [][]uint64 // of the chunks of each blob in order, if the image does not number them
 	blobs      []*storage.Blob
 	digester   storage.Algorithm
 	compressor storage.Compressor
@@ -55,6 +56,7 @@ type inodeV5 struct {
 	ino        uint64
 	parent     uint64
 	off        uint64 // byte in the image
+	size       int    // bytes with all parts
 	flags      uint64
 	childIndex uint32
 	childCount uint32
@@ -183,28 +185,6 @@ func (t *V5) readBlobs(names, ext []byte) error {
 	return nil
 }
 
-// measureBlobs finds out from all chunk records what an image of an old
-// writer, without an extended blob table, does not say.
-func (t *V5) measureBlobs() error {
-	var n inodeV5
-	for slot := range uint64(len(t.table) / 4) {
-		if err := t.inode(slot+1, &n); err != nil {
-			return err
-		}
-		for ; len(n.chunks) > 0; n.chunks = n.chunks[ChunkInfoSize:] {
-			c, _ := ParseChunkInfo(n.chunks)
-			if c.Blob >= uint32(len(t.blobs)) || c.Index >= MaxChunks || c.CompressedOffset > 1<<40 || c.UncompressedOffset > 1<<44 {
-				return t.errorf(int64(n.off), "inode %d: chunk %d of blob %d of %d is out of range", n.slot, c.Index, c.Blob, len(t.blobs))
-			}
-			b := t.blobs[c.Blob]
-			b.ChunkCount = max(b.ChunkCount, c.Index+1)
-			b.DataSize = max(b.DataSize, int64(c.CompressedOffset)+int64(c.CompressedSize))
-			b.UncompressedSize = max(b.UncompressedSize, int64(c.UncompressedOffset)+int64(c.UncompressedSize))
-		}
-	}
-	return nil
-}
-
 func allZero(b []byte) bool {
 	for _, c := range b {
 		if c != 0 {
@@ -245,7 +225,7 @@ func (t *V5) inodeParts(n *inodeV5, b []byte, name, target int) error {
 	}
 	n.name = b[inodeSizeV5:][:name]
 	n.target = b[inodeSizeV5+align8(name):][:target]
-	n.xattrs, n.chunks = nil, nil
+	n.xattrs, n.chunks, n.size = nil, nil, at
 	if n.flags&inodeXattr != 0 {
 		if len(b)-at < 8 {
 			return t.errorf(int64(n.off), "inode %d: xattrs are cut short", n.slot)
@@ -257,6 +237,7 @@ func (t *V5) inodeParts(n *inodeV5, b []byte, name, target int) error {
 		}
 		n.xattrs = b[at:][:size]
 		at += align8(int(size))
+		n.size = at
 	}
 	switch n.Mode & modeType {
 	case modeRegular:
@@ -264,6 +245,7 @@ func (t *V5) inodeParts(n *inodeV5, b []byte, name, target int) error {
 			return t.errorf(int64(n.off), "inode %d: %d chunk records end behind the image", n.slot, n.childCount)
 		}
 		n.chunks = b[at:][:int(n.childCount)*ChunkInfoSize]
+		n.size += len(n.chunks)
 		if n.Size > uint64(n.childCount)*uint64(t.chunkSize) {
 			return t.errorf(int64(n.off), "inode %d: %d bytes in %d chunks", n.slot, n.Size, n.childCount)
 		}

@@ -50,6 +50,7 @@ func (t *V5) Extents(dst []storage.Extent, nid uint64, off, n int64) (ext []stor
 // appendChunk appends the bytes [start, stop) of n, which lie in chunk i.
 func (t *V5) appendChunk(dst []storage.Extent, n *inodeV5, i, start, stop uint64) ([]storage.Extent, error) {
 	info, _ := ParseChunkInfo(n.chunks[i*ChunkInfoSize:])
+	t.number(&info)
 	base := i * uint64(t.chunkSize)
 	if info.Flags&ChunkHole != 0 {
 		return erofs.AppendHole(dst, int64(start), int64(stop-start)), nil
