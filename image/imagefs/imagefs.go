@@ -163,7 +163,7 @@ func (f *FS) status(op string, nid uint64, err error) fuse.Status {
 	case fs.ErrNotExist:
 		return fuse.ENOENT
 	case image.ErrNoXattr:
-		return fuse.Status(syscall.ENODATA)
+		return fuse.ENOATTR
 	}
 	if e, ok := err.(syscall.Errno); ok {
 		return fuse.Status(e)
@@ -177,7 +177,7 @@ func (f *FS) status(op string, nid uint64, err error) fuse.Status {
 	}
 	var format *image.FormatError
 	if errors.As(err, &format) {
-		return fuse.Status(syscall.EUCLEAN)
+		return statusCorrupt
 	}
 	return fuse.EIO
 }

@@ -73,10 +73,10 @@ func TestLookupAndAttributesForEver(t *testing.T) {
 		t.Errorf("missing name: got node %d for %d s, want a negative entry for ever", none.NodeId, none.EntryValid)
 	}
 	var bad fuse.EntryOut
-	if st := f.Lookup(nil, &fuse.InHeader{NodeId: 1}, "bad", &bad); st != fuse.Status(syscall.EUCLEAN) {
+	if st := f.Lookup(nil, &fuse.InHeader{NodeId: 1}, "bad", &bad); st != statusCorrupt {
 		t.Errorf("corrupt inode: got %v, want EUCLEAN", st)
 	}
-	if st := f.Lookup(nil, &fuse.InHeader{NodeId: 999}, "x", &bad); st != fuse.Status(syscall.EUCLEAN) {
+	if st := f.Lookup(nil, &fuse.InHeader{NodeId: 999}, "x", &bad); st != statusCorrupt {
 		t.Errorf("unknown node: got %v, want EUCLEAN", st)
 	}
 	owner := uint32(7)
@@ -198,7 +198,7 @@ func TestXattrs(t *testing.T) {
 	if _, st := f.GetXAttr(nil, h, "user.k", dest[:4]); st != fuse.ERANGE {
 		t.Errorf("small buffer: %v, want ERANGE", st)
 	}
-	if _, st := f.GetXAttr(nil, h, "user.none", dest); st != fuse.Status(syscall.ENODATA) {
+	if _, st := f.GetXAttr(nil, h, "user.none", dest); st != fuse.ENOATTR {
 		t.Errorf("missing: %v, want ENODATA", st)
 	}
 	n, st := f.ListXAttr(nil, h, nil)

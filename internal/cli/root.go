@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sluicefs/sluice/internal/sandbox"
 )
 
 // Env is what a command has of the outside world.
@@ -51,7 +53,13 @@ func (e usageError) Unwrap() error { return e.err }
 // was called by, and returns the exit code.
 func Main(ctx context.Context, env *Env, args []string) int {
 	name := filepath.Base(args[0])
+	if name == sandbox.InitName {
+		return sandbox.Init()
+	}
 	cmd := newRootCmd(env)
+	if isHelperCall(cmd, args) {
+		cmd = newMountHelperCmd(env)
+	}
 	if face := faces[name]; face != nil {
 		cmd = face(env)
 	}
@@ -80,7 +88,10 @@ func Main(ctx context.Context, env *Env, args []string) int {
 
 // faces are the other programs that the binary is when it is called by
 // their names.
-var faces = map[string]func(*Env) *cobra.Command{}
+var faces = map[string]func(*Env) *cobra.Command{
+	"mount.fuse.sluice": newMountHelperCmd,
+	"mount.sluice":      newMountHelperCmd,
+}
 
 // newRootCmd returns the command "sluice" with all its subcommands.
 func newRootCmd(env *Env) *cobra.Command {
@@ -92,7 +103,13 @@ verifies every byte; it also mounts directories and archives.`,
 		Args: cobra.NoArgs,
 	}
 	root.AddCommand(
+		newDemoCmd(env),
+		newListCmd(env),
+		newMountCmd(env),
+		newStatsCmd(env),
+		newUmountCmd(env),
 		newVersionCmd(env),
+		newWhyCmd(env),
 	)
 	return root
 }

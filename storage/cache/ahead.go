@@ -69,7 +69,8 @@ func (a *ahead) advance(r *Reader, s *store, ch *storage.Chunk, n int64, grow bo
 	}
 	a.mu.Unlock()
 	if want > 0 {
-		r.spawn(func() { a.read(r, u, ch.Blob, from, want) })
+		blob := ch.Blob // ch is the caller's, who may use it again
+		r.spawn(func() { a.read(r, u, blob, from, want) })
 	}
 }
 

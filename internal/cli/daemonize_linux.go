@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/sluicefs/sluice/internal/serve"
+)
+
+// readyFD is the environment variable that names the descriptor on which a
+// background process says that it is ready.
+const readyFD = "SLUICE_READY_FD"
+
+// daemonize runs the same mount in a background process, and returns when it
+// is ready or has failed.
+func daemonize(ctx context.Context, env *Env, f *mountFlags, dir string, args []string) error {
+	point, err := serve.Mountpoint(args[1])
+	if err != nil {
+		return err
+	}
+	path := f.log
+	if path == "" {
+		path = filepath.Join(dir, strings.ReplaceAll(strings.Trim(point, "/"), "/", "-")+".log")
+	}
+	logFile, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("log file: %w", err)
+	}
+	defer logFile.Close()
+	from, _ := logFile.Seek(0, io.SeekEnd)
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	cmd := exec.Command("/proc/self/exe", f.foregroundArgs(args[0], point, path)...)
+	cmd.Args[0] = "sluice"
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	cmd.ExtraFiles = []*os.File{w}
+	cmd.Env = append(os.Environ(), readyFD+"=3")
+	cmd.Dir, _ = os.Getwd()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return fmt.Errorf("start in the background: %w", err)
+	}
+	go func() { // a caller that gives up takes the process along
+		<-ctx.Done()
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+	}()
+	if b, _ := io.ReadAll(io.LimitReader(r, 16)); string(b) == "ready" {
+		fmt.Fprintf(env.Stderr, "%s is mounted on %s (process %d, log %s)\n", args[0], point, cmd.Process.Pid, path)
+		return cmd.Process.Release()
+	}
+	waitErr := cmd.Wait()
+	return errors.New(lastLine(path, from, waitErr))
+}
+
+// ready tells the process that waits in daemonize.
+func ready(env *Env) {
+	fd, err := strconv.Atoi(env.Getenv(readyFD))
+	if err != nil || fd < 3 {
+		return
+	}
+	os.Unsetenv(readyFD)
+	if f := os.NewFile(uintptr(fd), "ready"); f != nil {
+		_, _ = f.WriteString("ready")
+		f.Close()
+	}
+}
+
+// lastLine returns the last line that was written to the log behind from,
+// without the program's name: why the background process gave up.
+func lastLine(path string, from int64, err error) string {
+	f, openErr := os.Open(path)
+	if openErr != nil {
+		return fmt.Sprint(err)
+	}
+	defer f.Close()
+	b, _ := io.ReadAll(io.NewSectionReader(f, from, 1<<20))
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	last := strings.TrimPrefix(lines[len(lines)-1], "sluice: ")
+	if last == "" {
+		return fmt.Sprintf("the background process ended: %v", err)
+	}
+	return last
+}
+
+// foregroundArgs are the arguments of the background process.
+func (f *mountFlags) foregroundArgs(src, point, log string) []string {
+	args := []string{
+		"mount", "--type=" + f.kind, "--platform=" + f.platform, "--cache-dir=" + f.cacheDir,
+		"--cache-size=" + f.quota, "--on-outage=" + f.onOutage, "--prefetch=" + f.prefetch,
+		"--io=" + f.transport, "--passthrough=" + f.passthrough, "--log=" + log,
+		fmt.Sprintf("--plain-http=%t", f.plainHTTP), fmt.Sprintf("--verify=%t", f.verify),
+		fmt.Sprintf("--debug=%t", f.debug), fmt.Sprintf("--read-only=%t", f.readOnly),
+		fmt.Sprintf("--allow-other=%t", f.allowOther), fmt.Sprintf("--uid=%d", f.uid),
+		fmt.Sprintf("--gid=%d", f.gid), "--cache-timeout=" + f.cacheTimeout.String(),
+	}
+	for name, v := range map[string]string{"profile": f.profile, "blob-dir": f.blobDir} {
+		if v != "" {
+			args = append(args, "--"+name+"="+v)
+		}
+	}
+	for _, k := range f.kernel {
+		args = append(args, "-o", k)
+	}
+	return append(args, "--", src, point)
+}

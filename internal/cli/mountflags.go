@@ -1,0 +1,224 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/pflag"
+
+	"github.com/sluicefs/sluice/fuse"
+	"github.com/sluicefs/sluice/internal/serve"
+	"github.com/sluicefs/sluice/internal/source"
+	"github.com/sluicefs/sluice/storage/cache"
+)
+
+// sourceFlags say where an image comes from and how its data is kept: what
+// mount, run and record have in common.
+type sourceFlags struct {
+	kind        string
+	blobDir     string
+	plainHTTP   bool
+	platform    string
+	cacheDir    string
+	quota       string
+	verify      bool
+	onOutage    string
+	prefetch    string
+	profile     string
+	transport   string
+	passthrough string
+	debug       bool
+}
+
+func (f *sourceFlags) add(fs *pflag.FlagSet, env *Env) {
+	fs.StringVar(&f.kind, "type", "auto", "kind of source: "+kindNames())
+	fs.StringVar(&f.blobDir, "blob-dir", "", "directory with the blobs of a bootstrap (default: beside it)")
+	fs.BoolVar(&f.plainHTTP, "plain-http", false, "speak HTTP to the registry (loopback ones always are)")
+	fs.StringVar(&f.platform, "platform", "linux/"+runtime.GOARCH, "platform, for images of several")
+	fs.StringVar(&f.cacheDir, "cache-dir", defaultCacheDir(env), "directory for fetched data")
+	fs.StringVar(&f.quota, "cache-size", "0", "bytes that the cache may take, with K, M, G or T; 0 is no limit")
+	fs.BoolVar(&f.verify, "verify", false, "verify cached data again at its first use (what is fetched always is)")
+	fs.StringVar(&f.onOutage, "on-outage", "wait", "reads while the origin is away: wait or error")
+	fs.StringVar(&f.prefetch, "prefetch", "image", "fetch ahead: image (what it asks for), all, none")
+	fs.StringVar(&f.profile, "profile", "", "fetch ahead by a profile that 'sluice record' wrote")
+	fs.StringVar(&f.transport, "io", "auto", "way of requests: auto, classic, clone, uring")
+	fs.StringVar(&f.passthrough, "passthrough", "auto", "let the kernel read local files itself: auto, on, off")
+	fs.BoolVar(&f.debug, "debug", false, "log all requests")
+}
+
+func kindNames() string {
+	names := make([]string, len(source.Kinds))
+	for i, k := range source.Kinds {
+		names[i] = string(k)
+	}
+	return strings.Join(names, ", ")
+}
+
+// defaultCacheDir is /var/cache/sluice for root and sluice in the user's
+// cache directory for others.
+func defaultCacheDir(env *Env) string {
+	if d := env.Getenv("SLUICE_CACHE_DIR"); d != "" {
+		return d
+	}
+	if os.Geteuid() == 0 && env.Getenv(inNamespace) == "" {
+		return "/var/cache/sluice"
+	}
+	if d := env.Getenv("XDG_CACHE_HOME"); d != "" {
+		return filepath.Join(d, "sluice")
+	}
+	if d := env.Getenv("HOME"); d != "" {
+		return filepath.Join(d, ".cache", "sluice")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("sluice-cache-%d", os.Geteuid()))
+}
+
+// oneOf returns a usage error if v is none of the choices.
+func oneOf(flag, v string, choices ...string) error {
+	if slices.Contains(choices, v) {
+		return nil
+	}
+	return usageError{fmt.Errorf("--%s is %q: want one of %s", flag, v, strings.Join(choices, ", "))}
+}
+
+// parseSize reads a number of bytes with an optional unit.
+func parseSize(s string) (int64, error) {
+	shift := 0
+	num := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(s), "B"), "I")
+	if i := strings.IndexAny("KMGT", lastByte(num)); i >= 0 && num != "" {
+		shift = 10 * (i + 1)
+		num = num[:len(num)-1]
+	}
+	n, err := strconv.ParseInt(num, 10, 64)
+	if err != nil || n < 0 || n > (1<<62)>>shift {
+		return 0, fmt.Errorf("%q is not a size", s)
+	}
+	return n << shift, nil
+}
+
+func lastByte(s string) string {
+	if s == "" {
+		return " "
+	}
+	return s[len(s)-1:]
+}
+
+// transports are what --io takes.
+var transports = map[string]struct {
+	transport fuse.Transport
+	clone     bool
+}{
+	"auto": {fuse.TransportAuto, false}, "classic": {fuse.TransportDevice, false},
+	"clone": {fuse.TransportDevice, true}, "uring": {fuse.TransportURing, false},
+}
+
+// config checks the flags and puts them into the form that serve has them.
+func (f *sourceFlags) config(env *Env) (serve.Config, error) {
+	var c serve.Config
+	quota, err := parseSize(f.quota)
+	if err != nil {
+		return c, usageError{fmt.Errorf("--cache-size: %w", err)}
+	}
+	platform, err := v1.ParsePlatform(f.platform)
+	if err != nil {
+		return c, usageError{fmt.Errorf("--platform: %w", err)}
+	}
+	err = errors.Join(
+		oneOf("on-outage", f.onOutage, "wait", "error"),
+		oneOf("prefetch", f.prefetch, "image", "all", "none"),
+		oneOf("io", f.transport, "auto", "classic", "clone", "uring"),
+		oneOf("passthrough", f.passthrough, "auto", "on", "off"),
+		oneOf("type", f.kind, strings.Split(kindNames(), ", ")...),
+	)
+	if err != nil {
+		return c, usageError{err}
+	}
+	logger := slog.New(slog.NewTextHandler(env.Stderr, nil))
+	c = serve.Config{
+		Source: source.Options{
+			CacheDir: f.cacheDir, BlobDir: f.blobDir, PlainHTTP: f.plainHTTP, Platform: platform,
+			Warn: func(format string, args ...any) { fmt.Fprintf(env.Stderr, "sluice: "+format+"\n", args...) },
+		},
+		Cache:       cache.Options{Quota: quota},
+		Transport:   transports[f.transport].transport,
+		CloneFd:     transports[f.transport].clone,
+		Passthrough: f.passthrough,
+		Outage:      f.onOutage,
+		Prefetch:    f.prefetch,
+		Profile:     f.profile,
+		Debug:       f.debug,
+		Log:         logger,
+	}
+	if f.verify {
+		c.Cache.Verify = cache.VerifyFirst
+	}
+	return c, nil
+}
+
+// mountFlags are what mount has beside.
+type mountFlags struct {
+	sourceFlags
+	readOnly     bool
+	allowOther   bool
+	uid, gid     int64
+	cacheTimeout time.Duration
+	daemonize    bool
+	log          string
+	options      []string // of -o
+	kernel       []string // of these, those for the kernel
+}
+
+func (f *mountFlags) add(fs *pflag.FlagSet, env *Env) {
+	f.sourceFlags.add(fs, env)
+	fs.BoolVarP(&f.readOnly, "read-only", "r", false, "refuse writes (images and archives always do)")
+	fs.BoolVar(&f.allowOther, "allow-other", os.Geteuid() == 0, "let other users in")
+	fs.Int64Var(&f.uid, "uid", -1, "show this user as the owner of everything")
+	fs.Int64Var(&f.gid, "gid", -1, "show this group as the owner of everything")
+	fs.DurationVar(&f.cacheTimeout, "cache-timeout", 0, "how long the kernel may keep names and attributes (default: for ever for images and archives, 1s for directories)")
+	fs.BoolVarP(&f.daemonize, "daemonize", "d", false, "return when the mount is ready and serve it in the background")
+	fs.StringVar(&f.log, "log", "", "log file of the background process (default: beside the list of mounts)")
+	fs.StringSliceVarP(&f.options, "options", "o", nil, "options as in /etc/fstab, separated by commas")
+}
+
+func (f *mountFlags) config(env *Env) (serve.Config, error) {
+	if err := f.applyOptions(); err != nil {
+		return serve.Config{}, err
+	}
+	c, err := f.sourceFlags.config(env)
+	if err != nil {
+		return c, err
+	}
+	if f.cacheTimeout < 0 {
+		return c, usageError{errors.New("--cache-timeout is negative")}
+	}
+	c.ReadOnly, c.AllowOther, c.CacheTimeout = f.readOnly, f.allowOther, f.cacheTimeout
+	if c.UID, err = ownerID("uid", f.uid); err != nil {
+		return c, err
+	}
+	c.GID, err = ownerID("gid", f.gid)
+	return c, err
+}
+
+// ownerID returns nil for -1, which is "as it is".
+func ownerID(flag string, id int64) (*uint32, error) {
+	if id == -1 {
+		return nil, nil
+	}
+	if id < 0 || id >= 1<<32-1 {
+		return nil, usageError{fmt.Errorf("--%s is %d: want 0 to 4294967294", flag, id)}
+	}
+	v := uint32(id)
+	return &v, nil
+}
+
+// inNamespace is the environment variable that is set in the user namespace
+// in which sluice has started itself again.
+const inNamespace = "SLUICE_IN_NAMESPACE"

@@ -1,0 +1,194 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/sluicefs/sluice/image"
+	"github.com/sluicefs/sluice/image/profile"
+	"github.com/sluicefs/sluice/storage"
+)
+
+// fetcher is the part of a store that fetches ahead.
+type fetcher interface {
+	Prefetch(ctx context.Context, ext []storage.Extent) error
+}
+
+// prefetcher fetches ahead of the reads of one mount: by a profile, else the
+// files that the image itself lists, or all.
+type prefetcher struct {
+	tree  image.Tree
+	to    fetcher
+	mode  string
+	prof  *profile.Profile
+	log   *slog.Logger
+	stop  context.CancelFunc
+	done  chan struct{}
+	files map[uint64]bool // that it is to fetch; set before done is made
+
+	mu   sync.Mutex
+	text string // state in words
+}
+
+func newPrefetcher(tree image.Tree, to fetcher, mode string, prof *profile.Profile, log *slog.Logger) *prefetcher {
+	p := &prefetcher{tree: tree, to: to, mode: mode, prof: prof, log: log, text: "off", files: map[uint64]bool{}}
+	if prof != nil {
+		for _, r := range prof.Reads {
+			if nid, err := image.Find(tree, r.Path); err == nil {
+				p.files[nid] = true
+			}
+		}
+	}
+	for _, nid := range tree.Prefetch() {
+		if mode != "none" {
+			p.files[nid] = true
+		}
+	}
+	return p
+}
+
+// wants reports whether the file is fetched ahead.
+func (p *prefetcher) wants(nid uint64) bool {
+	return p.mode == "all" || p.files[nid] || p.files[p.tree.Root()]
+}
+
+func (p *prefetcher) state() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text
+}
+
+func (p *prefetcher) set(text string) {
+	p.mu.Lock()
+	p.text = text
+	p.mu.Unlock()
+}
+
+func (p *prefetcher) start() {
+	if p.mode == "none" && p.prof == nil || p.mode != "all" && len(p.files) == 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p.stop, p.done = cancel, make(chan struct{})
+	p.set("running")
+	go func() {
+		defer close(p.done)
+		switch err := p.run(ctx); {
+		case ctx.Err() != nil:
+			p.set("stopped")
+		case err != nil:
+			p.set("failed: " + err.Error())
+			p.log.Warn("fetching ahead ended", "error", err)
+		default:
+			p.set("done")
+		}
+	}()
+}
+
+// Close ends the fetching.
+func (p *prefetcher) Close() error {
+	if p.stop != nil {
+		p.stop()
+		<-p.done
+	}
+	return nil
+}
+
+func (p *prefetcher) run(ctx context.Context) error {
+	if p.prof != nil {
+		if err := p.byProfile(ctx); err != nil {
+			return err
+		}
+	}
+	switch {
+	case p.mode == "none":
+		return nil
+	case p.mode == "all":
+		return p.below(ctx, p.tree.Root())
+	}
+	for _, nid := range p.tree.Prefetch() {
+		if err := p.below(ctx, nid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// batch is how many extents are handed over at once: enough for ranges to be
+// merged across files, few enough that the first are under way early.
+const batch = 512
+
+// byProfile fetches the ranges of the profile in their order.
+func (p *prefetcher) byProfile(ctx context.Context) error {
+	var all []storage.Extent
+	var failed error
+	flush := func() bool {
+		failed = p.to.Prefetch(ctx, all)
+		all = all[:0]
+		return failed == nil
+	}
+	missing, err := p.prof.Resolve(p.tree, func(_ profile.Read, ext []storage.Extent) bool {
+		for _, e := range ext {
+			if !e.Hole() {
+				all = append(all, e)
+			}
+		}
+		return len(all) < batch || flush()
+	})
+	if failed == nil && len(all) > 0 {
+		flush()
+	}
+	if missing > 0 {
+		p.log.Info("profile names files that the image lacks", "files", missing)
+	}
+	return errors.Join(err, failed)
+}
+
+// below fetches the files at and below the inode nid.
+func (p *prefetcher) below(ctx context.Context, nid uint64) error {
+	var in image.Inode
+	if err := p.tree.Stat(nid, &in); err != nil {
+		return fmt.Errorf("fetch ahead: %w", err)
+	}
+	switch in.Mode & image.TypeMask {
+	case image.TypeRegular:
+		return p.file(ctx, nid, int64(in.Size))
+	case image.TypeDirectory:
+	default:
+		return nil
+	}
+	var failed error
+	err := image.WalkBelow(p.tree, nid, func(_ string, nid uint64, typ uint8) bool {
+		if typ == image.TypeRegular>>12 {
+			var in image.Inode
+			if failed = p.tree.Stat(nid, &in); failed == nil {
+				failed = p.file(ctx, nid, int64(in.Size))
+			}
+		}
+		return failed == nil && ctx.Err() == nil
+	})
+	return errors.Join(err, failed, ctx.Err())
+}
+
+// fileStep is how much of a file is asked for in one go.
+const fileStep = 16 << 20
+
+func (p *prefetcher) file(ctx context.Context, nid uint64, size int64) error {
+	if _, inline, err := p.tree.Inline(nil, nid, 0); err != nil || inline {
+		return err
+	}
+	var ext []storage.Extent
+	var err error
+	for off := int64(0); off < size; off += fileStep {
+		if ext, err = p.tree.Extents(ext[:0], nid, off, fileStep); err != nil {
+			return err
+		}
+		if err := p.to.Prefetch(ctx, ext); err != nil {
+			return err
+		}
+	}
+	return nil
+}

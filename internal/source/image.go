@@ -1,0 +1,211 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/sluicefs/sluice/image"
+	"github.com/sluicefs/sluice/image/detect"
+	"github.com/sluicefs/sluice/storage"
+)
+
+// Options of opening an image. The zero value is the default but for
+// CacheDir, which is needed.
+type Options struct {
+	CacheDir  string // bootstraps and manifests are kept in it
+	BlobDir   string // where a bootstrap's blobs are; "" is beside it
+	PlainHTTP bool   // speak HTTP to registries other than on loopback
+	Platform  *v1.Platform
+	Keychain  authn.Keychain    // nil is docker's configuration
+	Transport http.RoundTripper // nil is the default
+	Warn      func(format string, args ...any)
+}
+
+func (o *Options) platform() v1.Platform {
+	if o.Platform != nil {
+		return *o.Platform
+	}
+	return v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
+}
+
+func (o *Options) warn(format string, args ...any) {
+	if o.Warn != nil {
+		o.Warn(format, args...)
+	}
+}
+
+// Image is an image that can be mounted: its metadata is local, its data is
+// where Backend reads it.
+type Image struct {
+	Ref       Ref
+	Digest    string // of the manifest, "" where there is none
+	Tree      image.Tree
+	Backend   storage.Backend
+	Config    v1.Config // how to run it; empty where there is none
+	Stored    int64     // bytes of all blobs as stored, 0 if unknown
+	MetaBytes int64     // bytes of metadata as stored
+
+	closers []io.Closer
+}
+
+// Close gives back what the image holds. Nothing of it may be used after.
+func (i *Image) Close() error {
+	var errs []error
+	for k := len(i.closers) - 1; k >= 0; k-- {
+		errs = append(errs, i.closers[k].Close())
+	}
+	i.closers = nil
+	return errors.Join(errs...)
+}
+
+// OpenImage opens the image that ref names.
+func OpenImage(ctx context.Context, ref Ref, o Options) (*Image, error) {
+	img := &Image{Ref: ref}
+	boot, err := img.locate(ctx, &o)
+	if err == nil {
+		err = img.openTree(ctx, boot)
+	}
+	if err != nil {
+		img.Close()
+		return nil, fmt.Errorf("%s: %w", ref, err)
+	}
+	return img, nil
+}
+
+// locate sets the backend up and returns the local file of the bootstrap.
+func (i *Image) locate(ctx context.Context, o *Options) (boot string, err error) {
+	switch i.Ref.Kind {
+	case Registry:
+		return i.fromRegistry(ctx, o)
+	case OCILayout:
+		fs := dirFiles(i.Ref.Name)
+		b, err := localBackend(filepath.Join(i.Ref.Name, "blobs", "sha256"))
+		if err != nil {
+			return "", err
+		}
+		return i.fromLayout(fs, b, o)
+	case OCIArchive:
+		a, err := openArchive(i.Ref.Name)
+		if err != nil {
+			return "", err
+		}
+		i.closers = append(i.closers, a)
+		return i.fromLayout(a, a, o)
+	case Bootstrap:
+		return i.fromBootstrap(o)
+	case Object, OSS, HTTP:
+		return i.fromObjects(ctx, o)
+	}
+	return "", fmt.Errorf("type %s is not an image", i.Ref.Kind)
+}
+
+func (i *Image) openTree(ctx context.Context, boot string) error {
+	tree, err := detect.Open(boot, nil)
+	if err != nil {
+		return err
+	}
+	i.Tree = tree
+	i.closers = append(i.closers, tree)
+	if m, ok := tree.(image.MetaLoader); ok {
+		if err := m.LoadMeta(ctx, i.Backend); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// describedBy takes over what a manifest says.
+func (i *Image) describedBy(d *description) {
+	i.Digest = d.digest.String()
+	i.Config = d.config
+	i.MetaBytes = d.bootstrap.Size
+	for _, n := range d.blobs {
+		i.Stored += n
+	}
+}
+
+func (i *Image) fromRegistry(ctx context.Context, o *Options) (string, error) {
+	r, err := parseName(i.Ref, o.PlainHTTP)
+	if err != nil {
+		return "", err
+	}
+	d, err := resolveRegistry(ctx, i.Ref, r, o, filepath.Join(o.CacheDir, "manifests"))
+	if err != nil {
+		return "", err
+	}
+	i.describedBy(d)
+	b, err := registryBackend(r.Context(), o, d.blobs)
+	if err != nil {
+		return "", err
+	}
+	i.use(b)
+	return bootstrapFile(filepath.Join(o.CacheDir, "bootstraps"), d.bootstrap, func() (io.ReadCloser, error) {
+		l, err := remote.Layer(r.Context().Digest(d.bootstrap.Digest.String()), o.remoteOptions(ctx)...)
+		if err != nil {
+			return nil, err
+		}
+		return l.Compressed()
+	})
+}
+
+func (i *Image) fromLayout(fs files, b storage.Backend, o *Options) (string, error) {
+	d, err := resolveLayout(i.Ref, fs, o.platform())
+	if err != nil {
+		return "", err
+	}
+	i.describedBy(d)
+	i.use(b)
+	return bootstrapFile(filepath.Join(o.CacheDir, "bootstraps"), d.bootstrap, func() (io.ReadCloser, error) {
+		return fs.Open(blobPath(d.bootstrap.Digest.Hex))
+	})
+}
+
+// fromBootstrap looks for blobs beside the bootstrap, in a directory blobs
+// there, or where it was told.
+func (i *Image) fromBootstrap(o *Options) (string, error) {
+	beside := filepath.Dir(i.Ref.Name)
+	dirs := []string{beside, filepath.Join(beside, "blobs")}
+	if o.BlobDir != "" {
+		dirs = []string{o.BlobDir}
+	}
+	b, err := localBackend(dirs...)
+	if err != nil {
+		return "", err
+	}
+	i.use(b)
+	return i.Ref.Name, nil
+}
+
+// use makes b the backend, to be closed with the image.
+func (i *Image) use(b storage.Backend) {
+	i.Backend = b
+	if c, ok := b.(io.Closer); ok {
+		if len(i.closers) == 0 || i.closers[len(i.closers)-1] != c {
+			i.closers = append(i.closers, c)
+		}
+	}
+}
+
+// bootObject splits the URL path of an image in an object store into the
+// prefix of its blobs and the name of its bootstrap.
+func bootObject(path string) (prefix, boot string) {
+	path = strings.TrimPrefix(path, "/")
+	if strings.HasSuffix(path, ".boot") {
+		k := strings.LastIndexByte(path, '/')
+		return path[:k+1], path[k+1:]
+	}
+	if path != "" && !strings.HasSuffix(path, "/") {
+		path += "/"
+	}
+	return path, "image.boot"
+}
