@@ -104,6 +104,7 @@ verifies every byte; it also mounts directories and archives.`,
 	}
 	root.AddCommand(
 		newDemoCmd(env),
+		newImageCmd(env),
 		newListCmd(env),
 		newMountCmd(env),
 		newStatsCmd(env),
