@@ -160,3 +160,42 @@ func HostPaths(t testing.TB, root string) map[string]bool {
 	}
 	return all
 }
+
+// HostLines returns the listing of the file system below root: [Entry.Line]
+// by path, the size and blocks of directories left out.
+func HostLines(t testing.TB, root string) map[string]string {
+	t.Helper()
+	lines := map[string]string{}
+	for name := range HostPaths(t, root) {
+		e, err := HostEntry(root, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := ""
+		switch e.Mode & unix.S_IFMT {
+		case unix.S_IFDIR:
+			e.Size = 0
+		case unix.S_IFREG:
+			if sum, err = HostSum(filepath.Join(root, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lines[name] = e.Line("", sum)
+	}
+	return lines
+}
+
+// SameLines compares two listings.
+func SameLines(t testing.TB, got, want map[string]string) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if got[name] != want[name] {
+			t.Errorf("%s\ngot  %q\nwant %q", name, got[name], want[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(got)) {
+		if _, ok := want[name]; !ok {
+			t.Errorf("%s: is too much", name)
+		}
+	}
+}
