@@ -17,10 +17,10 @@ type MergeLayer struct {
 	// Own is the id by which the layer's bootstrap, or the name of its file,
 	// knows the layer's blob; "" if no blob of the layer needs a change.
 	Own       string
-	ID        string // name that the blob is stored under; "" leaves it
-	Size      int64  // of the blob; 0 leaves what the bootstrap says
-	TOCDigest [32]byte
-	TOCSize   uint32 // 0 leaves both
+	ID        string   // name that the blob is stored under; "" leaves it
+	Size      int64    // of the blob; 0 leaves what the bootstrap says
+	TOCDigest [32]byte // zeros leave what the bootstrap says
+	TOCSize   uint32   // so does 0
 }
 
 // Merge puts layers on top of each other, the lowest first, and writes the
@@ -91,7 +91,10 @@ func (l *MergeLayer) settle(b *blob) {
 		b.info.CompressedSize = uint64(l.Size)
 	}
 	if l.TOCSize > 0 {
-		b.info.TOCSize, b.info.TOCDigest = l.TOCSize, l.TOCDigest
+		b.info.TOCSize = l.TOCSize
+	}
+	if l.TOCDigest != [32]byte{} {
+		b.info.TOCDigest = l.TOCDigest
 	}
 }
 

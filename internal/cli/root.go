@@ -91,6 +91,7 @@ func Main(ctx context.Context, env *Env, args []string) int {
 var faces = map[string]func(*Env) *cobra.Command{
 	"mount.fuse.sluice": newMountHelperCmd,
 	"mount.sluice":      newMountHelperCmd,
+	"nydus-image":       newNydusImageCmd,
 }
 
 // newRootCmd returns the command "sluice" with all its subcommands.

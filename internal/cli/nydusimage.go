@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluicefs/sluice/image"
+	"github.com/sluicefs/sluice/image/build"
+	"github.com/sluicefs/sluice/image/detect"
+)
+
+// newNydusImageCmd returns the program as "nydus-image": its subcommands,
+// options and JSON outputs, for programs that run it.
+func newNydusImageCmd(env *Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "nydus-image",
+		Short:   "Make and look into RAFS images, with the command line of nydus-image",
+		Version: Version,
+		Args:    needArgs(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.SetVersionTemplate("Version: \t{{.Version}}\nBuilder: \tsluice\n")
+	// Logging is not configurable: what there is to say goes to standard error.
+	fs := cmd.PersistentFlags()
+	fs.StringP("log-file", "o", "", "log file (everything goes to standard error)")
+	fs.StringP("log-level", "l", "info", "log level: trace, debug, info, warn, error")
+	cmd.AddCommand(
+		newNydusCreateCmd(env),
+		newNydusMergeCmd(env),
+		newNydusExportCmd(env),
+		newNydusCompactCmd(env),
+		newNydusOptimizeCmd(env),
+	)
+	return cmd
+}
+
+// nydusOutput is what --output-json writes.
+type nydusOutput struct {
+	Version       string            `json:"version"`
+	Bootstrap     string            `json:"bootstrap"`
+	Blobs         []string          `json:"blobs"`
+	ExternalBlobs []string          `json:"external_blobs"`
+	Trace         map[string]uint64 `json:"trace"`
+	FsVersion     string            `json:"fs_version"`
+	Compressor    string            `json:"compressor"`
+}
+
+// writeNydusOutput writes the result to path, unless that is "".
+func writeNydusOutput(path string, res *build.Result, compressor string) error {
+	if path == "" {
+		return nil
+	}
+	out := nydusOutput{
+		Version: Version, Bootstrap: res.Bootstrap, Blobs: res.Blobs, ExternalBlobs: []string{},
+		FsVersion: fmt.Sprint(res.Version), Compressor: compressor,
+		Trace: map[string]uint64{
+			"inodes": res.Inodes, "files": res.Files, "chunks": res.Chunks, "dedup_chunks": res.DedupChunks,
+			"dedup_decompressed_size": uint64(res.DedupSize), "decompressed_size": uint64(res.DataSize),
+		},
+	}
+	if out.Blobs == nil {
+		out.Blobs = []string{}
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if err := printJSON(f, out); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// nydusPrefetch reads the policy and, where there is one, the list of paths
+// from standard input.
+func nydusPrefetch(env *Env, policy string, opt *build.Options) error {
+	switch policy {
+	case "none", "":
+		return nil
+	case "fs":
+		opt.Prefetch = build.PrefetchFS
+	case "blob":
+		opt.Prefetch = build.PrefetchBlob
+	default:
+		return oneOf("prefetch-policy", policy, "fs", "blob", "none")
+	}
+	lines := bufio.NewScanner(io.LimitReader(env.Stdin, 16<<20))
+	for lines.Scan() {
+		p := strings.TrimSpace(lines.Text())
+		if p == "" {
+			continue
+		}
+		if !strings.HasPrefix(p, "/") {
+			return usageError{fmt.Errorf("prefetch path %q does not begin with /", p)}
+		}
+		opt.PrefetchPaths = append(opt.PrefetchPaths, p)
+	}
+	return lines.Err()
+}
+
+// openDict opens what --chunk-dict names: a path, or bootstrap=PATH.
+func openDict(arg string) (image.Tree, error) {
+	kind, path, ok := strings.Cut(arg, "=")
+	if !ok {
+		kind, path = "bootstrap", arg
+	}
+	if kind != "bootstrap" {
+		return nil, usageError{fmt.Errorf("--chunk-dict of kind %q is not supported: bootstrap is", kind)}
+	}
+	return detect.Open(path, nil)
+}
+
+// warnTo is where warnings go.
+func warnTo(env *Env) func(string) {
+	return func(s string) { fmt.Fprintln(env.Stderr, "warning:", s) }
+}
+
+// hexDigest reads the hex form of a SHA-256.
+func hexDigest(flag, s string) (sum [32]byte, err error) {
+	if n, err := hex.Decode(sum[:], []byte(s)); err != nil || n != len(sum) || len(s) != 2*len(sum) {
+		return sum, usageError{fmt.Errorf("--%s: %q is not a SHA-256", flag, s)}
+	}
+	return sum, nil
+}
