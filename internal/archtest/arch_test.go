@@ -45,7 +45,7 @@ var rules = []rule{
 
 	// File systems see fuse, never a concrete channel.
 	{"fs/...", []string{"fuse", "fs/...", "splice", "internal/sys", "storage/codec/..."}},
-	{"vfs/...", []string{"fuse", "vfs/...", "internal/sys"}},
+	{"vfs/...", []string{"fuse", "fuse/wire", "vfs/...", "internal/sys"}},
 
 	// imagefs alone joins fuse and storage.
 	{"image/imagefs", []string{"fuse", "image", "storage", "internal/sys"}},
