@@ -100,6 +100,15 @@ func done(err error) int {
 	return 0
 }
 
+// retryAfterOf returns how long the server wants to be left alone.
+func retryAfterOf(err error) time.Duration {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.RetryAfter
+	}
+	return 0
+}
+
 // Redact takes the URL, which may be signed, out of an error of net/http.
 func Redact(err error) error {
 	var u *url.Error
