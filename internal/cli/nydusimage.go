@@ -36,6 +36,7 @@ func newNydusImageCmd(env *Env) *cobra.Command {
 		newNydusExportCmd(env),
 		newNydusCompactCmd(env),
 		newNydusOptimizeCmd(env),
+		newNydusUnpackCmd(env),
 	)
 	return cmd
 }
