@@ -16,12 +16,17 @@ bootstrap with names, attributes and chunk digests, and blobs with the chunks.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
+		newImageCheckCmd(env),
 		newImageCompactCmd(env),
 		newImageConvertCmd(env),
 		newImageCreateCmd(env),
+		newImageDiffCmd(env),
 		newImageExportCmd(env),
+		newImageInspectCmd(env),
 		newImageMergeCmd(env),
 		newImageOptimizeCmd(env),
+		newImageStatCmd(env),
+		newImageUnpackCmd(env),
 	)
 	return cmd
 }

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluicefs/sluice/image/check"
+	"github.com/sluicefs/sluice/image/detect"
+	"github.com/sluicefs/sluice/image/direct"
+)
+
+// blobsBeside opens the directory of an image's blobs: dir or, if it is "",
+// the one that the image is in.
+func blobsBeside(image, dir string) (*direct.Dir, error) {
+	if dir == "" {
+		dir = filepath.Dir(image)
+	}
+	return direct.OpenDir(dir)
+}
+
+func newImageCheckCmd(env *Env) *cobra.Command {
+	var blobDir string
+	var asJSON, metadata bool
+	cmd := &cobra.Command{
+		Use:   "check IMAGE",
+		Short: "Look for what is wrong in an image",
+		Long: `Walk all names, attributes and chunks of an image and compare every chunk with
+its digest, where its blob is at hand. The exit code is 1 if anything is wrong.
+
+IMAGE is a bootstrap (RAFS 5 or 6), a blob or layer with one inside, or an EROFS
+file system.`,
+		Example: "  sluice image check image/image.boot\n  sluice image check --metadata-only image.boot",
+		Args:    needArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			tree, err := detect.Open(args[0], nil)
+			if err != nil {
+				return err
+			}
+			defer tree.Close()
+			o := check.Options{Workers: runtime.GOMAXPROCS(0)}
+			if !metadata {
+				blobs, err := blobsBeside(args[0], blobDir)
+				if err != nil {
+					return err
+				}
+				defer blobs.Close()
+				o.Backend = blobs
+			}
+			r, err := check.Run(cmd.Context(), tree, o)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = printJSON(env.Stdout, r)
+			} else {
+				printCheck(env, r)
+			}
+			if err == nil && !r.OK() {
+				return exitError{exitFailed}
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&blobDir, "blob-dir", "", "directory of the image's blobs (default: that of the image)")
+	cmd.Flags().BoolVar(&metadata, "metadata-only", false, "do not read blobs")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printCheck(env *Env, r *check.Report) {
+	w := env.Stdout
+	fmt.Fprintf(w, "%s: %d entries, %d inodes: %d directories, %d files (%s), %d symbolic links, %d others\n", r.Format,
+		r.Entries, r.Inodes, r.Directories, r.Files, bytesText(int64(r.FileBytes)), r.Symlinks, r.Specials)
+	if r.Chunks > 0 {
+		fmt.Fprintf(w, "%d chunks, %d verified (%s)", r.Chunks, r.Verified, bytesText(int64(r.VerifiedLen)))
+		if r.NoDigest > 0 {
+			fmt.Fprintf(w, ", %d read that have no digest", r.NoDigest)
+		}
+		fmt.Fprintln(w)
+	}
+	for _, id := range r.Missing {
+		fmt.Fprintf(env.Stderr, "blob %s is not at hand: its chunks were not read\n", id)
+	}
+	for _, p := range r.Warnings {
+		fmt.Fprintf(env.Stderr, "warning: %s\n", p)
+	}
+	for _, p := range r.Problems {
+		fmt.Fprintf(env.Stderr, "error: %s\n", p)
+	}
+	switch {
+	case r.Incomplete:
+		fmt.Fprintln(w, "ended early: too much is wrong")
+	case r.OK():
+		fmt.Fprintln(w, "nothing is wrong")
+	default:
+		fmt.Fprintf(w, "wrong: %d\n", len(r.Problems))
+	}
+}
