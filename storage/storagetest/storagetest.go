@@ -21,6 +21,7 @@ type Place struct {
 	Backend storage.Backend
 	Put     func(t *testing.T, data []byte) (blob string)
 	Missing string // name of a blob that is not there; default 64 zeros
+	Sector  int    // blobs are padded with zeros to a multiple of it; default 1
 }
 
 // Run tests the place that open makes; it is called once. Everything that
@@ -34,6 +35,9 @@ func Run(t *testing.T, open func(t *testing.T) Place) {
 	data := make([]byte, 3<<20+17)
 	rnd.Read(data)
 	blob := p.Put(t, data)
+	for p.Sector > 0 && len(data)%p.Sector != 0 {
+		data = append(data, 0)
+	}
 
 	t.Run("ranges", func(t *testing.T) { ranges(t, p.Backend, blob, data) })
 	t.Run("size", func(t *testing.T) { size(t, p, blob, data) })

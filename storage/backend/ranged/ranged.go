@@ -60,13 +60,21 @@ var ErrSlow = errors.New("too slow")
 // blob, from off on. Failures are of type [backend.Error].
 func (c *Client) ReadAt(ctx context.Context, url, blob string, p []byte, off int64) error {
 	if len(p) == 0 {
-		return nil
+		return ctx.Err()
 	}
+	return c.Do(ctx, blob, p, off, func(ctx context.Context) (*http.Response, error) {
+		return c.do(ctx, http.MethodGet, url, func(h http.Header) {
+			h.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+int64(len(p))-1))
+		})
+	})
+}
+
+// Do fills p with the answer to a request for the bytes of blob from off on
+// that get sends; what ReadAt says holds for it.
+func (c *Client) Do(ctx context.Context, blob string, p []byte, off int64, get func(context.Context) (*http.Response, error)) error {
 	ctx, w := c.watch(ctx)
 	defer w.stop()
-	res, err := c.do(ctx, http.MethodGet, url, func(h http.Header) {
-		h.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+int64(len(p))-1))
-	})
+	res, err := get(ctx)
 	if err != nil {
 		return c.fail("read", blob, nil, 0, w.cause(err))
 	}
