@@ -7,6 +7,8 @@ require (
 	golang.org/x/tools v0.52.0
 )
 
+require github.com/erofs/go-erofs v0.3.1 // indirect
+
 require (
 	github.com/sluicefs/sluice v0.0.0
 	golang.org/x/mod v0.42.0 // indirect
