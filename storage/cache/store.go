@@ -72,23 +72,23 @@ type foreign struct {
 
 // openStore opens or makes the files called name. It returns fs.ErrNotExist
 // when they are not there and create is not set.
-func (c *Cache) openStore(name string, create bool) (s *store, err error) {
-	s = &store{c: c, name: name, flights: make(map[uint64]*flight)}
-	defer func() {
-		if err != nil {
-			s.closeFiles()
-		}
-	}()
-	if err = s.lockIndex(create); err != nil {
-		return nil, err
-	}
-	if s.data, err = c.dir.Open(name+endData, create); err != nil {
-		return nil, err
-	}
-	if err := s.readHeader(create); err != nil {
+func (c *Cache) openStore(name string, create bool) (*store, error) {
+	s := &store{c: c, name: name, flights: make(map[uint64]*flight)}
+	if err := s.open(create); err != nil {
+		s.closeFiles()
 		return nil, err
 	}
 	return s, nil
+}
+
+func (s *store) open(create bool) (err error) {
+	if err := s.lockIndex(create); err != nil {
+		return err
+	}
+	if s.data, err = s.c.dir.Open(s.name+endData, create); err != nil {
+		return err
+	}
+	return s.readHeader(create)
 }
 
 // lockIndex opens the index and takes the lock that says it is in use. An
