@@ -7,7 +7,13 @@ require (
 	golang.org/x/tools v0.52.0
 )
 
-require github.com/erofs/go-erofs v0.3.1 // indirect
+require (
+	github.com/erofs/go-erofs v0.3.1
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/klauspost/cpuid/v2 v2.4.0 // indirect
+	github.com/pierrec/lz4/v4 v4.1.33 // indirect
+	github.com/zeebo/blake3 v0.2.4 // indirect
+)
 
 require (
 	github.com/sluicefs/sluice v0.0.0
