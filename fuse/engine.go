@@ -65,6 +65,8 @@ type engine struct {
 	argSizes [wire.OpLimit]uint16 // bytes of fixed arguments, as agreed
 	shards   atomic.Uint32
 	fatal    atomic.Pointer[error]
+	resumed  bool        // there was no INIT
+	detached atomic.Bool // the session goes on elsewhere
 }
 
 // engineStats counts what should not happen, and what nobody waits for.

@@ -314,3 +314,8 @@ func (r *Request) settle() {
 	}
 	r.mu.Unlock()
 }
+
+// structBytes views a protocol struct as its bytes.
+func structBytes[T any](v *T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
+}

@@ -139,7 +139,9 @@ func (s *Server) Serve() {
 		s.abandon()
 	}
 	s.e.end()
-	s.e.guard(&Request{eng: s.e}, func() Status { s.e.fs.OnUnmount(); return OK })
+	if !s.e.detached.Load() {
+		s.e.guard(&Request{eng: s.e}, func() Status { s.e.fs.OnUnmount(); return OK })
+	}
 	s.ch.Close()
 	s.err = err
 	close(s.done)
@@ -159,7 +161,7 @@ func (s *Server) abandon() {
 func (s *Server) afterInit() {
 	defer close(s.probed)
 	<-s.e.ready
-	if s.e.state.Load() != sessionOn || s.point == nil {
+	if s.e.state.Load() != sessionOn || s.point == nil || s.e.resumed {
 		return
 	}
 	if n := s.e.opts.MaxReadAhead; n > int(s.e.initIn.MaxReadAhead) {
