@@ -38,6 +38,13 @@
 // kernel is told to drop the name at once, [Mount.Done] tells when the file
 // system is used no more.
 //
+// # Another process
+//
+// A union is [fuse.Stateful]: one in another process, with the same file
+// systems attached, goes on with the same node ids. Which of them the kernel
+// still holds is not known exactly there: a file system from before that is
+// detached, even lazily, is used no more at once, and its slot stays taken.
+//
 // # Locks
 //
 // FS.mu guards the tree and the table of slots for writing. Neither a method

@@ -315,8 +315,14 @@ func (f *FS) reap(m *Mount, names []string) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
-		if m.active.Load() == 0 && (m.state.Load() == strictly || m.unused()) {
+		if m.active.Load() == 0 && (m.state.Load() == strictly || m.unused() || m.restored) {
 			m.release()
+		}
+		if m.state.Load() == released && m.restored {
+			f.mu.Lock()
+			delete(f.mounts, m) // its slot stays taken
+			f.mu.Unlock()
+			return
 		}
 		if m.state.Load() == released && m.unused() {
 			break

@@ -27,8 +27,9 @@ type Mount struct {
 	gen  uint64
 	root bool // attached at the root: its node 1 is the kernel's
 
-	since time.Time
-	entry *dir // where it is attached, for its ".." and what is attached below
+	since    time.Time
+	restored bool // what the kernel holds of it is not known exactly
+	entry    *dir // where it is attached, for its ".." and what is attached below
 
 	refs   atomic.Int64 // references that the kernel has to its nodes
 	opens  atomic.Int64 // open files and directories
