@@ -51,11 +51,27 @@ func (t *Target) openImage(ctx context.Context, ref source.Ref, c Config) error 
 		return err
 	}
 	t.closers = append(t.closers, store)
+	return t.show(img, store, c)
+}
+
+// NewImage prepares a file system of an image that is open, with a store that
+// other images may share. Closing the target closes neither.
+func NewImage(img *source.Image, store *cache.Cache, c Config) (*Target, error) {
+	t := &Target{}
+	if err := t.show(img, store, c); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// show makes the file system of an image.
+func (t *Target) show(img *source.Image, store *cache.Cache, c Config) error {
 	i := &ImageFS{Image: img, log: c.Log, recorder: &recorder{all: c.Record, first: map[fileRange]time.Time{}}}
 	if i.log == nil {
 		i.log = slog.Default()
 	}
-	i.reader = store.Reader(outage(img.Backend, c.Outage), cache.ReaderOptions{})
+	i.reader = store.Reader(img.Backend, cache.ReaderOptions{})
 	t.closers = append(t.closers, i.reader)
 	i.meter = newMeter(i.reader, img.Tree.Blobs())
 	noXattrs := !hasXattrs(img.Tree.Info())
@@ -65,9 +81,11 @@ func (t *Target) openImage(ctx context.Context, ref source.Ref, c Config) error 
 	})
 	var prof *profile.Profile
 	if c.Profile != "" {
-		if prof, err = profile.Load(c.Profile); err != nil {
+		p, err := profile.Load(c.Profile)
+		if err != nil {
 			return err
 		}
+		prof = p
 	}
 	i.pre = newPrefetcher(img.Tree, i.reader, c.Prefetch, prof, i.log)
 	t.closers = append(t.closers, i.pre)
