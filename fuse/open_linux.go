@@ -1,25 +1,62 @@
 package fuse
 
 import (
+	"fmt"
+	"maps"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sluicefs/sluice/fuse/channel"
 	"github.com/sluicefs/sluice/fuse/channel/device"
+	"github.com/sluicefs/sluice/fuse/channel/uring"
 	"github.com/sluicefs/sluice/fuse/mount"
 )
 
 const edeadlk = Status(syscall.EDEADLK)
 
-// openChannel picks the channel for a session whose descriptor is fd, and
-// hands fd over to it.
-func openChannel(fd int, opts *MountOptions) (channel.Channel, error) {
+// openChannel picks the channel for a session whose descriptor is fd, mounted
+// (or to be) at path, and hands fd over to it. Rings where the kernel has
+// them: they answer on the core that asks.
+func openChannel(fd int, path string, opts *MountOptions) (channel.Channel, error) {
+	switch opts.Transport {
+	case TransportAuto, TransportDevice, TransportURing:
+	default:
+		return nil, fmt.Errorf("transport %q is not known: use %q or %q, or none for the best", opts.Transport, TransportDevice, TransportURing)
+	}
+	why := "the option Transport asks for the device"
+	if opts.Transport != TransportDevice {
+		why = uring.Probe()
+	}
+	if why != "" && opts.Transport == TransportURing {
+		return nil, fmt.Errorf("io_uring: %s", why)
+	}
 	dev, err := device.New(fd, deviceOptions(opts))
 	if err != nil {
 		return nil, err
 	}
-	return dev, nil
+	if why != "" {
+		return withReason{dev, dev, dev, map[string]string{"io_uring": why}}, nil
+	}
+	return uring.New(dev, fd, uring.Options{Depth: opts.RingDepth, Path: path})
+}
+
+// withReason adds reasons to what a device channel says of itself.
+type withReason struct {
+	channel.Channel
+	channel.Backer
+	channel.Transferable
+	why map[string]string
+}
+
+func (c withReason) Caps() channel.Caps {
+	caps := c.Channel.Caps()
+	caps.Why = maps.Clone(caps.Why)
+	if caps.Why == nil {
+		caps.Why = make(map[string]string)
+	}
+	maps.Copy(caps.Why, c.why)
+	return caps
 }
 
 func deviceOptions(opts *MountOptions) device.Options {

@@ -13,7 +13,7 @@ import (
 
 const edeadlk = Status(syscall.EDEADLK)
 
-func openChannel(int, *MountOptions) (channel.Channel, error) {
+func openChannel(int, string, *MountOptions) (channel.Channel, error) {
 	return nil, fmt.Errorf("/dev/fuse is not supported on %s: %w", runtime.GOOS, channel.ErrUnsupported)
 }
 

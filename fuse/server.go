@@ -89,7 +89,7 @@ func NewServerOn(fs RawFileSystem, ch channel.Channel, opts *MountOptions) *Serv
 }
 
 func newMounted(fs RawFileSystem, point *mount.Point, opts *MountOptions) (*Server, error) {
-	ch, err := openChannel(point.FD(), opts)
+	ch, err := openChannel(point.FD(), point.Path(), opts)
 	if err != nil {
 		closeFD(point.FD())
 		return nil, fmt.Errorf("open a channel to %s: %w", point.Path(), err)
