@@ -10,9 +10,13 @@ import (
 // Type bits of Inode.Mode, as in st_mode.
 const (
 	TypeMask      = 0o170000
-	TypeRegular   = 0o100000
+	TypeFIFO      = 0o010000
+	TypeChar      = 0o020000
 	TypeDirectory = 0o040000
+	TypeBlock     = 0o060000
+	TypeRegular   = 0o100000
 	TypeSymlink   = 0o120000
+	TypeSocket    = 0o140000
 )
 
 // Find returns the inode at path, which begins at the root of the image.

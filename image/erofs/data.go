@@ -3,6 +3,7 @@ package erofs
 import (
 	"bytes"
 	"encoding/binary"
+	"github.com/sluicefs/sluice/image"
 	"math"
 	"runtime/debug"
 
@@ -40,7 +41,7 @@ func (im *Image) flat(n *Node, start, size uint64) ([]byte, uint64, error) {
 func (im *Image) Readlink(nid uint64) (target []byte, err error) {
 	defer im.Guard(&err, debug.SetPanicOnFault(true))
 	var n Node
-	if err := im.typed(nid, &n, modeSymlink, "symbolic link"); err != nil {
+	if err := im.typed(nid, &n, image.TypeSymlink, "symbolic link"); err != nil {
 		return nil, err
 	}
 	tail := n.Size &^ (im.blockSize - 1)

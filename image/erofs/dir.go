@@ -65,13 +65,13 @@ func (im *Image) badName(n *Node, d *dirBlock, i int) error {
 
 // direntTypes are the DT_ values of the file types in entries.
 var direntTypes = [8]uint8{
-	TypeRegular: modeRegular >> 12,
-	TypeDir:     modeDir >> 12,
-	TypeChar:    modeChar >> 12,
-	TypeBlock:   modeBlock >> 12,
-	TypeFIFO:    modeFIFO >> 12,
-	TypeSocket:  modeSocket >> 12,
-	TypeSymlink: modeSymlink >> 12,
+	TypeRegular: image.TypeRegular >> 12,
+	TypeDir:     image.TypeDirectory >> 12,
+	TypeChar:    image.TypeChar >> 12,
+	TypeBlock:   image.TypeBlock >> 12,
+	TypeFIFO:    image.TypeFIFO >> 12,
+	TypeSocket:  image.TypeSocket >> 12,
+	TypeSymlink: image.TypeSymlink >> 12,
 }
 
 // ReadDir calls f for the entries of dir behind cookie until it returns

@@ -8,18 +8,6 @@ import (
 	"github.com/sluicefs/sluice/image"
 )
 
-// File type bits of a mode, as in stat(2).
-const (
-	modeType    = 0o170000
-	modeFIFO    = 0o010000
-	modeChar    = 0o020000
-	modeDir     = 0o040000
-	modeBlock   = 0o060000
-	modeRegular = 0o100000
-	modeSymlink = 0o120000
-	modeSocket  = 0o140000
-)
-
 // Node is an inode as it stands in the image.
 type Node struct {
 	Offset    uint64 // byte in the image
@@ -34,7 +22,7 @@ type Node struct {
 // End returns the byte behind the inode and its xattrs.
 func (n *Node) End() uint64 { return n.Offset + uint64(n.BodySize) + uint64(n.XattrSize) }
 
-func (n *Node) isType(t uint32) bool { return n.Mode&modeType == t }
+func (n *Node) isType(t uint32) bool { return n.Mode&image.TypeMask == t }
 
 // Node reads the inode nid. The caller holds a [Image.Guard].
 func (im *Image) Node(nid uint64, n *Node) error {
@@ -87,17 +75,17 @@ func (im *Image) finishNode(n *Node) error {
 		return im.Errorf(int64(n.Offset), "inode %d: size %d is too large", n.NID, n.Size)
 	}
 	n.Rdev = 0
-	switch n.Mode & modeType {
-	case modeRegular, modeFIFO, modeSocket:
-	case modeDir:
+	switch n.Mode & image.TypeMask {
+	case image.TypeRegular, image.TypeFIFO, image.TypeSocket:
+	case image.TypeDirectory:
 		if n.Size > uint64(len(im.data)) {
 			return im.Errorf(int64(n.Offset), "inode %d: directory of %d bytes is larger than the image", n.NID, n.Size)
 		}
-	case modeSymlink:
+	case image.TypeSymlink:
 		if n.Size > MaxSymlinkLen {
 			return im.Errorf(int64(n.Offset), "inode %d: symbolic link of %d bytes is too long", n.NID, n.Size)
 		}
-	case modeChar, modeBlock:
+	case image.TypeChar, image.TypeBlock:
 		n.Rdev = n.Union
 	default:
 		return im.Errorf(int64(n.Offset), "inode %d: mode %#o has no known file type", n.NID, n.Mode)
@@ -135,9 +123,9 @@ func (im *Image) typed(nid uint64, n *Node, t uint32, what string) error {
 // Regular reads the inode of the regular file nid. The caller holds a
 // [Image.Guard].
 func (im *Image) Regular(nid uint64, n *Node) error {
-	return im.typed(nid, n, modeRegular, "regular file")
+	return im.typed(nid, n, image.TypeRegular, "regular file")
 }
 
 func (im *Image) dir(nid uint64, n *Node) error {
-	return im.typed(nid, n, modeDir, "directory")
+	return im.typed(nid, n, image.TypeDirectory, "directory")
 }

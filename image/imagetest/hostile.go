@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
+	"testing"
 
 	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/storage"
@@ -150,6 +153,16 @@ func Patch(b, patch []byte) []byte {
 		}
 		at = place % len(b)
 		b[at] = patch[3]
+	}
+	return b
+}
+
+// File reads a file of a test.
+func File(t testing.TB, path ...string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(path...))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return b
 }

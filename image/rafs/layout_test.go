@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/sluicefs/sluice/image/imagetest"
 	"github.com/sluicefs/sluice/image/rafs"
 )
 
-// parsed is a structure that goes back to the bytes it was read from.
+// appender is a structure that goes back to the bytes it was read from.
 type appender interface{ Append([]byte) []byte }
 
 func TestLayoutsAppendWhatTheyParse(t *testing.T) {
-	boot, blob := seed(t, "rafs-v6-2.2.boot"), seed(t, "be7d77eeb719f70884758d1aa800ed0fb09d701aaec469964e9d54325f0d5fef")
+	boot, blob := imagetest.File(t, "testdata", "rafs-v6-2.2.boot"), imagetest.File(t, "testdata", "be7d77eeb719f70884758d1aa800ed0fb09d701aaec469964e9d54325f0d5fef")
 	x, ok1 := rafs.ParseExtSuper(boot[rafs.ExtSuperOffset:])
 	info, ok2 := rafs.ParseBlobInfo(boot[4096:])
 	chunk, ok3 := rafs.ParseChunkInfo(boot[16384:])

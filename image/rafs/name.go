@@ -7,18 +7,6 @@ import (
 	"github.com/sluicefs/sluice/image"
 )
 
-// File type bits of a mode, as in stat(2).
-const (
-	modeType    = 0o170000
-	modeFIFO    = 0o010000
-	modeChar    = 0o020000
-	modeDir     = 0o040000
-	modeBlock   = 0o060000
-	modeRegular = 0o100000
-	modeSymlink = 0o120000
-	modeSocket  = 0o140000
-)
-
 func formatError(format string, offset int64, what string, args ...any) error {
 	return &image.FormatError{Format: format, Offset: offset, What: fmt.Sprintf(what, args...)}
 }

@@ -2,6 +2,7 @@ package rafs
 
 import (
 	"bytes"
+	"github.com/sluicefs/sluice/image"
 	"runtime/debug"
 
 	"github.com/sluicefs/sluice/image/erofs"
@@ -46,14 +47,14 @@ func (t *V5) CheckDigest(nid uint64) (err error) {
 		return err
 	}
 	var of []byte
-	switch n.Mode & modeType {
-	case modeSymlink:
+	switch n.Mode & image.TypeMask {
+	case image.TypeSymlink:
 		of = n.target
-	case modeRegular:
+	case image.TypeRegular:
 		for b := n.chunks; len(b) > 0; b = b[ChunkInfoSize:] {
 			of = append(of, b[:32]...)
 		}
-	case modeDir:
+	case image.TypeDirectory:
 		for i := range uint64(n.childCount) {
 			if err := t.inode(uint64(n.childIndex)+i, &child); err != nil {
 				return err

@@ -239,8 +239,8 @@ func (t *V5) inodeParts(n *inodeV5, b []byte, name, target int) error {
 		at += align8(int(size))
 		n.size = at
 	}
-	switch n.Mode & modeType {
-	case modeRegular:
+	switch n.Mode & image.TypeMask {
+	case image.TypeRegular:
 		if at > len(b) || uint64(n.childCount) > uint64(len(b)-at)/ChunkInfoSize {
 			return t.errorf(int64(n.off), "inode %d: %d chunk records end behind the image", n.slot, n.childCount)
 		}
@@ -249,12 +249,12 @@ func (t *V5) inodeParts(n *inodeV5, b []byte, name, target int) error {
 		if n.Size > uint64(n.childCount)*uint64(t.chunkSize) {
 			return t.errorf(int64(n.off), "inode %d: %d bytes in %d chunks", n.slot, n.Size, n.childCount)
 		}
-	case modeDir:
+	case image.TypeDirectory:
 		// Children stand behind their directory, so there can be no cycle.
 		if n.childCount > 0 && (uint64(n.childIndex) <= n.slot || uint64(n.childIndex)+uint64(n.childCount)-1 > uint64(len(t.table)/4)) {
 			return t.errorf(int64(n.off)+92, "inode %d: children %d to %d", n.slot, n.childIndex, uint64(n.childIndex)+uint64(n.childCount)-1)
 		}
-	case modeSymlink, modeFIFO, modeChar, modeBlock, modeSocket:
+	case image.TypeSymlink, image.TypeFIFO, image.TypeChar, image.TypeBlock, image.TypeSocket:
 	default:
 		return t.errorf(int64(n.off)+60, "inode %d: mode %#o has no known file type", n.slot, n.Mode)
 	}
@@ -268,7 +268,7 @@ func align8(n int) int { return (n + 7) &^ 7 }
 
 // nid returns the number that all names of the inode share.
 func (t *V5) nid(n *inodeV5) uint64 {
-	if n.ino == n.slot || n.Mode&modeType != modeRegular || n.ino == 0 || n.ino > uint64(len(t.table)/4) {
+	if n.ino == n.slot || n.Mode&image.TypeMask != image.TypeRegular || n.ino == 0 || n.ino > uint64(len(t.table)/4) {
 		return n.slot
 	}
 	var first inodeV5
@@ -282,7 +282,7 @@ func (t *V5) dir(nid uint64, n *inodeV5) error {
 	if err := t.inode(nid, n); err != nil {
 		return err
 	}
-	if n.Mode&modeType != modeDir {
+	if n.Mode&image.TypeMask != image.TypeDirectory {
 		return t.errorf(int64(n.off), "inode %d is not a directory", nid)
 	}
 	return nil
@@ -355,7 +355,7 @@ func (t *V5) ReadDir(dir, cookie uint64, f func(image.Dirent) bool) (err error) 
 		return err
 	}
 	for i := cookie; i < uint64(d.childCount)+2; i++ {
-		e := image.Dirent{NID: dir, Next: i + 1, Type: modeDir >> 12}
+		e := image.Dirent{NID: dir, Next: i + 1, Type: image.TypeDirectory >> 12}
 		switch i {
 		case 0:
 			e.Name = dots[0]
@@ -371,7 +371,7 @@ func (t *V5) ReadDir(dir, cookie uint64, f func(image.Dirent) bool) (err error) 
 			if !entryName(n.name) {
 				return t.errorf(int64(n.off)+inodeSizeV5, "inode %d: %q is not a name", n.slot, n.name)
 			}
-			e.Name, e.NID, e.Type = n.name, t.nid(&n), uint8(n.Mode&modeType>>12)
+			e.Name, e.NID, e.Type = n.name, t.nid(&n), uint8(n.Mode&image.TypeMask>>12)
 		}
 		if !f(e) {
 			return nil
@@ -387,7 +387,7 @@ func (t *V5) Readlink(nid uint64) (target []byte, err error) {
 	if err := t.inode(nid, &n); err != nil {
 		return nil, err
 	}
-	if n.Mode&modeType != modeSymlink {
+	if n.Mode&image.TypeMask != image.TypeSymlink {
 		return nil, t.errorf(int64(n.off), "inode %d is not a symbolic link", nid)
 	}
 	if !linkTarget(n.target) {

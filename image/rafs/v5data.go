@@ -26,7 +26,7 @@ func (t *V5) Extents(dst []storage.Extent, nid uint64, off, n int64) (ext []stor
 	if err := t.inode(nid, &in); err != nil {
 		return dst, err
 	}
-	if in.Mode&modeType != modeRegular {
+	if in.Mode&image.TypeMask != image.TypeRegular {
 		return dst, t.errorf(int64(in.off), "inode %d is not a regular file", nid)
 	}
 	start, end, ok := erofs.Range(off, n, in.Size)
