@@ -61,11 +61,14 @@ func (a *ahead) advance(r *Reader, s *store, ch *storage.Chunk, n int64, grow bo
 	}
 	u.bytes += n
 	u.next = max(u.next, ch.Index+1)
+	if u.next > u.until {
+		u.batch = 0 // the reader has overtaken the batch
+	}
 	from := max(u.next, u.until)
 	want := int64(0)
 	if grow && u.bytes >= runMin && u.batch == 0 {
 		want = min(u.bytes/runShare, r.o.Window)
-		u.batch = want
+		u.batch, u.until = want, from+1
 	}
 	a.mu.Unlock()
 	if want > 0 {

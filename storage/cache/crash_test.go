@@ -105,7 +105,7 @@ func TestCrashAtEachWrite(t *testing.T) {
 		}
 		step := 1
 		if testing.Short() {
-			step = 3
+			step = 6
 		}
 		for at := 1; at <= whole.ops+1; at += step {
 			for dice := range uint64(2) {

@@ -14,13 +14,14 @@ import (
 // what was written and not synced is there after a crash or not, sector by
 // sector, as the dice fall. Names of files are lost or kept in the same way.
 type crashDir struct {
-	mu    sync.Mutex
-	boot  uint64
-	files map[string]*crashFile // as programs see it
-	saved map[string]*crashFile // as the disk has it
-	ids   uint64
-	ops   int // writes of any kind so far
-	fail  int // the op from which all fail, as if the machine stopped; 0 for never
+	mu     sync.Mutex
+	boot   uint64
+	files  map[string]*crashFile // as programs see it
+	saved  map[string]*crashFile // as the disk has it
+	ids    uint64
+	ops    int   // writes of any kind so far
+	failAs error // what it fails with, errPower unless set
+	fail   int   // the op from which all fail, as if the machine stopped; 0 for never
 }
 
 // errPower is the error of everything after the machine has stopped.
@@ -50,6 +51,9 @@ func newCrashDir() *crashDir {
 func (d *crashDir) op() error {
 	d.ops++
 	if d.fail > 0 && d.ops >= d.fail {
+		if d.failAs != nil {
+			return d.failAs
+		}
 		return errPower
 	}
 	return nil

@@ -292,7 +292,7 @@ func (s *store) unlockChunk(i uint32) {
 
 // landPresent lands a flight whose bytes are on disk by now.
 func (r *Reader) landPresent(f *flight) bool {
-	at, ok := r.present(f.s, &f.ch, 0)
+	at, ok := r.look(f.s, &f.ch, 0, false)
 	if !ok {
 		return false
 	}

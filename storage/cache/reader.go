@@ -84,8 +84,14 @@ type place struct {
 	at int64
 }
 
-// present returns where the verified bytes of ch are, from its byte off on.
+// present returns where the verified bytes of ch are, from its byte off on,
+// for a reader that comes to it.
 func (r *Reader) present(s *store, ch *storage.Chunk, off uint32) (place, bool) {
+	return r.look(s, ch, off, true)
+}
+
+// look is present; without use it is not a reader who asks.
+func (r *Reader) look(s *store, ch *storage.Chunk, off uint32, use bool) (place, bool) {
 	if s.data == nil || ch.Index >= maxChunks {
 		return place{}, false
 	}
@@ -96,18 +102,18 @@ func (r *Reader) present(s *store, ch *storage.Chunk, off uint32) (place, bool) 
 			return place{}, false
 		}
 		if !s.find(ch, seal) {
-			return r.presentElsewhere(s, ch, seal, off)
+			return r.elsewhere(s, ch, seal, off, use)
 		}
 		sl = s.slots.at(ch.Index)
 	}
-	if now := r.c.minute.Load(); sl.access.Load() != now {
+	if now := r.c.minute.Load(); use && sl.access.Load() != now {
 		sl.access.Store(now)
 	}
 	flags := sl.flags.Load()
 	if flags == 0 {
 		return place{s.data, ch.UncompressedOffset + int64(off)}, true
 	}
-	if flags&slotMark != 0 {
+	if use && flags&slotMark != 0 {
 		sl.flags.And(^uint32(slotMark))
 		r.ahead.reached(r, s, ch)
 	}
@@ -115,12 +121,13 @@ func (r *Reader) present(s *store, ch *storage.Chunk, off uint32) (place, bool) 
 	return place{f, at + int64(off)}, err == nil
 }
 
-func (r *Reader) presentElsewhere(s *store, ch *storage.Chunk, seal uint64, off uint32) (place, bool) {
+// elsewhere is look for a chunk that another blob may have.
+func (r *Reader) elsewhere(s *store, ch *storage.Chunk, seal uint64, off uint32, use bool) (place, bool) {
 	fo, ok := s.findForeign(ch, seal)
 	if !ok {
 		return place{}, false
 	}
-	return r.present(fo.s, &fo.ch, off)
+	return r.look(fo.s, &fo.ch, off, use)
 }
 
 // ReadExtents fills p with the bytes of ext; see [storage.Reader]. A read
@@ -143,6 +150,26 @@ func (r *Reader) ReadExtents(ctx context.Context, p []byte, ext []storage.Extent
 		p, ext = p[n:], ext[k:]
 	}
 	return nil
+}
+
+// ReadPresent fills p as ReadExtents does if all of it is there, without ever
+// waiting for a backend. It reports false when something is missing; p then
+// holds anything.
+func (r *Reader) ReadPresent(p []byte, ext []storage.Extent) (done bool, err error) {
+	size := uint64(len(p))
+	for len(p) > 0 {
+		if len(ext) == 0 {
+			return false, r.failed(errShort)
+		}
+		n, k, err := r.readRun(p, ext)
+		if err != nil || k == 0 {
+			return false, r.failed(err)
+		}
+		p, ext = p[n:], ext[k:]
+	}
+	r.n.read.Add(size)
+	r.c.n.read.Add(size)
+	return true, nil
 }
 
 func (r *Reader) failed(err error) error {
@@ -226,7 +253,7 @@ var errShort = errors.New("extents are shorter than the read")
 
 // Present reports whether a read of ch needs no fetch now.
 func (r *Reader) Present(ch *storage.Chunk) bool {
-	_, ok := r.present(r.c.store(ch.Blob), ch, 0)
+	_, ok := r.look(r.c.store(ch.Blob), ch, 0, false)
 	return ok
 }
 
