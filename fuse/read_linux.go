@@ -1,6 +1,11 @@
 package fuse
 
-import "github.com/sluicefs/sluice/splice"
+import (
+	"errors"
+	"syscall"
+
+	"github.com/sluicefs/sluice/splice"
+)
 
 // ReadResultPipe returns size bytes that wait in pipe. The result owns the
 // pair: it goes back to package splice when the reply has been sent.
@@ -29,6 +34,9 @@ func (r *readResultPipe) Bytes(buf []byte) ([]byte, Status) {
 	n := 0
 	for n < len(buf) {
 		m, err := r.pipe.Read(buf[n:])
+		if n > 0 && errors.Is(err, syscall.EAGAIN) {
+			break // fewer bytes than promised: a short read
+		}
 		if err != nil {
 			return nil, ToStatus(err)
 		}

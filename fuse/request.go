@@ -202,7 +202,7 @@ func (r *Request) split(m *channel.Request, op wire.Opcode) Status {
 		size = min(size, max(len(m.Args), 8))
 	}
 	n := copy(r.in.args[:size], m.Args)
-	clear(r.in.args[n:max(n, int(r.layout.In))])
+	clear(r.in.args[n:]) // RENAME is read as RENAME2: its flags are 0
 	if n < size {
 		return EINVAL
 	}
