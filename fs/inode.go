@@ -168,6 +168,16 @@ func (n *Inode) Parent() (string, *Inode) {
 	return n.link.name, n.link.parent
 }
 
+// olderLinks returns the names of n but for the last.
+func (n *Inode) olderLinks() []link {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.more == nil {
+		return nil
+	}
+	return slices.Clone(*n.more)
+}
+
 // Path returns the names from root down to n with slashes between them; with
 // a nil root, from as far up as the tree goes. If n is not below root, the
 // path begins with a name that does not exist. As other names may change at

@@ -214,7 +214,7 @@ func (d *loopbackDir) Fsyncdir(ctx context.Context, flags uint32) syscall.Errno 
 // Ioctl forwards an ioctl(2) on the directory.
 func (d *loopbackDir) Ioctl(ctx context.Context, cmd uint32, arg uint64, input []byte, output []byte) (result int32, errno syscall.Errno) {
 	errno = d.withFD(func(fd int) (errno syscall.Errno) {
-		result, errno = ioctl(fd, cmd, arg, input, output)
+		result, errno = callIoctl(fd, cmd, arg, input, output)
 		return errno
 	})
 	return result, errno

@@ -215,7 +215,7 @@ func (n *LoopbackNode) at(f func(dir int, name string) syscall.Errno) syscall.Er
 	for range 5 {
 		p, name := n.parentDir()
 		if p == nil {
-			return syscall.ENOENT
+			return n.atPath(f)
 		}
 		dir, err := p.useDir()
 		if err != 0 {
@@ -228,10 +228,67 @@ func (n *LoopbackNode) at(f func(dir int, name string) syscall.Errno) syscall.Er
 			return errno
 		}
 		if p2, name2 := n.parentDir(); errno == syscall.ENOENT && p2 == p && name2 == name {
-			return errno
+			break
+		}
+	}
+	return n.atOtherNames(f, errno)
+}
+
+// atOtherNames is at for the older names of a file with several. Without
+// success errno stays the answer.
+func (n *LoopbackNode) atOtherNames(f func(dir int, name string) syscall.Errno, errno syscall.Errno) syscall.Errno {
+	for _, l := range n.embed().olderLinks() {
+		p, ok := l.parent.ops.(loopbackEmbedder)
+		if !ok {
+			continue
+		}
+		dir, err := p.loopbackNode().useDir()
+		if err != 0 {
+			continue
+		}
+		err = f(dir, l.name)
+		p.loopbackNode().doneDir()
+		if err != syscall.ENOENT && err != syscall.ESTALE {
+			return err
 		}
 	}
 	return errno
+}
+
+// atPath is at for a node whose parent is not of the loopback, but of a tree
+// that was put together otherwise: its place below the root is its path in
+// that tree.
+func (n *LoopbackNode) atPath(f func(dir int, name string) syscall.Errno) syscall.Errno {
+	if !n.grafted() {
+		return syscall.ENOENT
+	}
+	root, errno := n.RootData.rootFD()
+	if errno != 0 {
+		return errno
+	}
+	names := strings.Split(n.embed().Path(n.embed().Root()), "/")
+	dir := root
+	for _, name := range names[:len(names)-1] {
+		next, errno := sys.OpenAt(dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+		if dir != root {
+			unix.Close(dir)
+		}
+		if errno != 0 {
+			return errno
+		}
+		dir = next
+	}
+	if dir != root {
+		defer unix.Close(dir)
+	}
+	return f(dir, names[len(names)-1])
+}
+
+// grafted reports whether the parent of n is not of a loopback.
+func (n *LoopbackNode) grafted() bool {
+	p, _ := n.parentDir()
+	_, parent := n.embed().Parent()
+	return p == nil && parent != nil
 }
 
 // openPath opens the file of n with flags, and makes sure that it is the one.
@@ -334,7 +391,7 @@ func (n *LoopbackNode) statByName(mask int, st *unix.Statx_t) syscall.Errno {
 	// the first try without a closure, which would be allocated
 	p, name := n.parentDir()
 	if p == nil {
-		return syscall.ENOENT
+		return n.statAgain(mask, st)
 	}
 	dir, errno := p.useDir()
 	if errno == 0 {
@@ -362,9 +419,10 @@ func (n *LoopbackNode) statAgain(mask int, out *unix.Statx_t) syscall.Errno {
 	return errno
 }
 
-// is reports whether st is of the file of n.
+// is reports whether st is of the file of n. The identity of a grafted node
+// was chosen by somebody else, and says nothing.
 func (n *LoopbackNode) is(st *unix.Statx_t) bool {
-	return n.embed().StableAttr() == n.RootData.identity(st)
+	return n.embed().StableAttr() == n.RootData.identity(st) || n.grafted()
 }
 
 // identity makes the StableAttr of a file: the number is that of the file

@@ -265,15 +265,15 @@ func (f *LoopbackFile) Lseek(ctx context.Context, off uint64, whence uint32) (at
 // Ioctl forwards an ioctl(2) whose data the kernel has copied.
 func (f *LoopbackFile) Ioctl(ctx context.Context, cmd uint32, arg uint64, input []byte, output []byte) (result int32, errno syscall.Errno) {
 	errno = f.withFD(func(fd int) (errno syscall.Errno) {
-		result, errno = ioctl(fd, cmd, arg, input, output)
+		result, errno = callIoctl(fd, cmd, arg, input, output)
 		return errno
 	})
 	return result, errno
 }
 
-// ioctl calls the ioctl with a buffer that is as long as the command says,
+// callIoctl calls the ioctl with a buffer that is as long as the command says,
 // never with an address of the caller's.
-func ioctl(fd int, cmd uint32, arg uint64, input, output []byte) (int32, syscall.Errno) {
+func callIoctl(fd int, cmd uint32, arg uint64, input, output []byte) (int32, syscall.Errno) {
 	const read, write = 2, 1 // _IOC_READ, _IOC_WRITE
 	size := int(cmd >> 16 & 0x3fff)
 	if cmd>>30&(read|write) == 0 || size == 0 {
