@@ -1,0 +1,310 @@
+// Portability builds programs that were written for go-fuse v2 against
+// sluice, with nothing changed but the import paths, and runs their own tests.
+//
+// Usage, in the folder bench:
+//
+//	go run ./portability [-root DIR] [-work DIR] [-run REGEXP] [gofuse] [rclone] [stargz]
+//
+// It works on copies in a temporary directory; sluice's own go.mod never sees
+// the programs. The tests of go-fuse that look into its unexported types are
+// left out, and named. Most tests mount, so run it as root.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/tools/imports"
+)
+
+const (
+	peer    = "github.com/hanwen/go-fuse/v2"
+	sluice  = "github.com/sluicefs/sluice"
+	peerVer = "v2.12.1"
+)
+
+var (
+	root = flag.String("root", "..", "the root of sluice's module")
+	work = flag.String("work", "", "directory to work in (default: a new one, removed at the end)")
+	run  = flag.String("run", "", "run only the tests that match")
+	race = flag.Bool("race", false, "run the tests with the race detector")
+)
+
+// program is one to be ported.
+type program struct {
+	module, version string
+	tests           []string // packages whose tests are run
+	build           []string // packages that are built
+}
+
+var programs = map[string]program{
+	"rclone": {"github.com/rclone/rclone", "v1.71.0", []string{"./cmd/mount2"}, []string{"./cmd/mount2"}},
+	"stargz": {"github.com/containerd/stargz-snapshotter", "v0.17.0", []string{"./fs/..."}, []string{"./fs/..."}},
+}
+
+func main() {
+	flag.Parse()
+	names := flag.Args()
+	if len(names) == 0 {
+		names = []string{"gofuse", "rclone", "stargz"}
+	}
+	failed := false
+	for _, name := range names {
+		err := try(name)
+		if err != nil {
+			failed = true
+		}
+		fmt.Printf("%s: %s\n", name, outcome(err))
+	}
+	if failed {
+		os.Exit(1)
+	}
+}
+
+func outcome(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return "passes"
+}
+
+func try(name string) error {
+	dir := *work
+	if dir == "" {
+		d, err := os.MkdirTemp("", "portability")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(d)
+		dir = d
+	}
+	dir = filepath.Join(dir, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if name == "gofuse" {
+		return goFuse(dir)
+	}
+	p, ok := programs[name]
+	if !ok {
+		return fmt.Errorf("%s: no such program", name)
+	}
+	return p.port(dir)
+}
+
+// goFuse puts go-fuse's tests of package fs in the place of ours, in a copy of
+// sluice, and runs them.
+func goFuse(dir string) error {
+	src, err := download(peer, peerVer)
+	if err != nil {
+		return err
+	}
+	if err := copyTree(dir, *root, func(p string) bool {
+		return strings.HasSuffix(p, ".go") && !strings.HasPrefix(p, "fs/") ||
+			p == "go.mod" || p == "go.sum" || strings.HasPrefix(p, "fs/") && !strings.HasSuffix(p, "_test.go")
+	}); err != nil {
+		return err
+	}
+	for _, part := range []string{"posixtest", "internal"} {
+		if err := copyTree(filepath.Join(dir, part), filepath.Join(src, part), func(p string) bool {
+			return strings.HasSuffix(p, ".go") && !strings.HasSuffix(p, "_test.go")
+		}); err != nil {
+			return err
+		}
+	}
+	left := 0
+	tests, err := filepath.Glob(filepath.Join(src, "fs", "*_test.go"))
+	if err != nil {
+		return err
+	}
+	for _, t := range tests {
+		b, err := os.ReadFile(t)
+		if err != nil {
+			return err
+		}
+		text, n := withoutInternals(string(b))
+		if left += n; n > 0 {
+			fmt.Printf("%s: %d functions look into go-fuse's own types: left out\n", filepath.Base(t), n)
+		}
+		to := filepath.Join(dir, "fs", filepath.Base(t))
+		code, err := imports.Process(to, []byte(renamed.Replace(text)), nil) // drops imports no longer used
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(to, code, 0o644); err != nil {
+			return err
+		}
+	}
+	if err := rename(dir); err != nil {
+		return err
+	}
+	return test(dir, "./fs")
+}
+
+// internals are the names of go-fuse's package fs that its tests use and that
+// are not part of the API.
+var internals = []string{"*rawBridge", "inodeParents", ".stableAttr"}
+
+// renamed are such names that have a counterpart here.
+var renamed = strings.NewReplacer(
+	"_SEEK_DATA", "3",
+	"*loopbackDirStream", "*loopbackDir",
+	"&dirStreamAsFile{", "&streamHandle{",
+	"creator:", "open:",
+)
+
+// withoutInternals cuts the functions out of a Go file that use one of
+// internals, and returns how many they were.
+func withoutInternals(text string) (string, int) {
+	var keep strings.Builder
+	n := 0
+	for i, part := range strings.Split(text, "\nfunc ") {
+		uses := false
+		for _, name := range internals {
+			uses = uses || i > 0 && strings.Contains(part, name)
+		}
+		if uses {
+			n++
+			if _, rest, ok := strings.Cut(part, "\n}\n"); ok {
+				keep.WriteString("\n" + rest)
+			}
+			continue
+		}
+		if i > 0 {
+			keep.WriteString("\nfunc ")
+		}
+		keep.WriteString(part)
+	}
+	return keep.String(), n
+}
+
+// port builds and tests a program on sluice.
+func (p program) port(dir string) error {
+	src, err := download(p.module, p.version)
+	if err != nil {
+		return err
+	}
+	if err := copyTree(dir, src, func(string) bool { return true }); err != nil {
+		return err
+	}
+	if err := rename(dir); err != nil {
+		return err
+	}
+	abs, err := filepath.Abs(*root)
+	if err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"mod", "edit", "-replace", sluice + "=" + abs, "-require", sluice + "@v0.0.0"},
+		{"mod", "tidy", "-e"},
+		append([]string{"build"}, p.build...),
+	} {
+		if err := goTool(dir, args...); err != nil {
+			return err
+		}
+	}
+	return test(dir, p.tests...)
+}
+
+func test(dir string, packages ...string) error {
+	args := []string{"test", "-count=1", "-timeout=10m"}
+	if *race {
+		args = append(args, "-race")
+	}
+	if *run != "" {
+		args = append(args, "-run", *run, "-v")
+	}
+	return goTool(dir, append(args, packages...)...)
+}
+
+func goTool(dir string, args ...string) error {
+	cmd := exec.Command("go", args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
+	}
+	return nil
+}
+
+// download returns the folder of a module in the module cache.
+func download(module, version string) (string, error) {
+	tmp, err := os.MkdirTemp("", "portability")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tmp)
+	cmd := exec.Command("go", "mod", "download", "-json", module+"@"+version)
+	cmd.Dir = tmp
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("download %s@%s: %w", module, version, err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), `"Dir": "`); ok {
+			return strings.TrimSuffix(v, `",`), nil
+		}
+	}
+	return "", fmt.Errorf("download %s@%s: no folder", module, version)
+}
+
+// copyTree copies the files of src that want says.
+func copyTree(dst, src string, want func(path string) bool) error {
+	return filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(src, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if rel != "." && strings.HasPrefix(d.Name(), ".") {
+				return fs.SkipDir
+			}
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil && rel != "." {
+				return fs.SkipDir // another module
+			} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			return nil
+		}
+		if !d.Type().IsRegular() || !want(filepath.ToSlash(rel)) {
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(dst, rel)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(to, b, 0o644)
+	})
+}
+
+// rename changes the import paths of all Go files below dir.
+func rename(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		text := strings.ReplaceAll(string(b), `"`+peer+"/", `"`+sluice+"/")
+		if text == string(b) {
+			return nil
+		}
+		return os.WriteFile(path, []byte(text), 0o644)
+	})
+}
