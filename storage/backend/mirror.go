@@ -63,16 +63,18 @@ func (m *mirror) ReadAt(ctx context.Context, blob string, p []byte, off int64) e
 		if len(order) > 0 {
 			hedge = order[0]
 		}
-		hedged, err := m.race(ctx, i, hedge, blob, p, off)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		if hedged {
-			order = order[1:]
-			i = hedge
+		err, err2 := m.race(ctx, i, hedge, blob, p, off)
+		if err == nil || err2 == nil || ctx.Err() != nil {
+			return filled(ctx, err, err2)
 		}
 		if last = err; i == len(m.places)-1 {
 			origin = err
+		}
+		if err2 != errNotAsked {
+			order = order[1:]
+			if last = err2; hedge == len(m.places)-1 {
+				origin = err2
+			}
 		}
 	}
 	if origin != nil {
@@ -81,11 +83,21 @@ func (m *mirror) ReadAt(ctx context.Context, blob string, p []byte, off int64) e
 	return last
 }
 
+// filled is the result of a race that is over: what one place has brought is
+// good even if ctx has ended.
+func filled(ctx context.Context, err, err2 error) error {
+	if err == nil || err2 == nil {
+		return nil
+	}
+	return ctx.Err()
+}
+
 // race reads from place i, and from place j as well when i takes long. It
-// reports whether j was asked. It returns when both have let go of p.
-func (m *mirror) race(ctx context.Context, i, j int, blob string, p []byte, off int64) (hedged bool, err error) {
+// returns the errors of both, errNotAsked for j if i was enough, when both
+// have let go of p; unless both failed p is filled.
+func (m *mirror) race(ctx context.Context, i, j int, blob string, p []byte, off int64) (err, err2 error) {
 	if j < 0 || m.o.Hedge < 0 {
-		return false, m.ask(ctx, i, blob, p, off)
+		return m.ask(ctx, i, blob, p, off), errNotAsked
 	}
 	first := m.begin(ctx, i, blob, p, off)
 	defer first.cancel()
@@ -93,7 +105,7 @@ func (m *mirror) race(ctx context.Context, i, j int, blob string, p []byte, off 
 	defer t.Stop()
 	select {
 	case err := <-first.done:
-		return false, err
+		return err, errNotAsked
 	case <-t.C:
 	}
 	other := make([]byte, len(p))
@@ -101,26 +113,21 @@ func (m *mirror) race(ctx context.Context, i, j int, blob string, p []byte, off 
 	defer second.cancel()
 	select {
 	case err = <-first.done:
-		if err != nil {
-			if err2 := <-second.done; err2 == nil {
-				copy(p, other)
-				return true, nil
-			}
-			return true, err
+		if err == nil {
+			second.cancel()
 		}
-		second.cancel()
-		<-second.done
-		return true, nil
-	case err = <-second.done:
-		if err != nil {
-			return true, <-first.done
+		err2 = <-second.done
+	case err2 = <-second.done:
+		if err2 == nil {
+			first.cancel()
+			m.o.Pool.Report(i, &Error{Op: "read", Err: errHedge})
 		}
-		first.cancel()
-		<-first.done // it wrote into p
-		copy(p, other)
-		m.o.Pool.Report(i, &Error{Op: "read", Err: errHedge})
-		return true, nil
+		err = <-first.done
 	}
+	if err != nil && err2 == nil {
+		copy(p, other)
+	}
+	return err, err2
 }
 
 // attempt is a read under way.
@@ -158,4 +165,7 @@ func (m *mirror) patience(n int) time.Duration {
 	return time.Second + 4*time.Duration(m.pace.Load()*int64(max(n, 64<<10))/(1<<20))
 }
 
-var errHedge = errors.New("another place was quicker")
+var (
+	errHedge    = errors.New("another place was quicker")
+	errNotAsked = errors.New("not asked")
+)

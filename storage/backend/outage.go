@@ -66,7 +66,10 @@ type outage struct {
 func (w *outage) do(ctx context.Context, f func() error) error {
 	for {
 		err := f()
-		if err == nil || ctx.Err() != nil || !Temporary(err) {
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil || !Temporary(err) {
 			if err == nil && w.away.CompareAndSwap(true, false) {
 				w.o.Log.Info("backend is back")
 			}

@@ -100,7 +100,10 @@ func (r *retry) do(ctx context.Context, f func() (progress bool, err error)) err
 			}
 		}
 		progress, err := f()
-		if err == nil || ctx.Err() != nil || !Temporary(err) {
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil || !Temporary(err) {
 			return err
 		}
 		if !progress {

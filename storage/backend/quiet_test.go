@@ -1,0 +1,5 @@
+package backend
+
+import "log/slog"
+
+var quiet = slog.New(slog.DiscardHandler)
