@@ -17,6 +17,12 @@ import (
 	"github.com/sluicefs/sluice/image/imagetest"
 )
 
+type entry = imagetest.TOCEntry
+
+func file(e entry, data []byte) imagetest.LayerFile {
+	return imagetest.LayerFile{TOCEntry: e, Data: data}
+}
+
 func noise(n int) []byte {
 	r := rand.New(rand.NewPCG(uint64(n), 1))
 	b := make([]byte, n)
@@ -26,38 +32,38 @@ func noise(n int) []byte {
 	return b
 }
 
-func lowFiles(big []byte) []file {
-	return []file{
-		{entry{"name": "usr/", "type": "dir", "mode": 0o40750, "uid": 5, "modtime": "2024-01-02T03:04:05Z"}, nil},
-		{entry{"name": "usr/big", "type": "reg", "mode": 0o100755, "gid": 7, "xattrs": map[string][]byte{"user.a": []byte("1")}}, big},
-		{entry{"name": ".prefetch.landmark", "type": "reg", "mode": 0o644}, []byte{0xf}},
-		{entry{"name": "./usr/small1", "type": "reg", "mode": 0o644, "share": true}, []byte("one")},
-		{entry{"name": "usr/small2", "type": "reg", "mode": 0o644, "share": true}, []byte("two!")},
-		{entry{"name": "usr/empty", "type": "reg", "mode": 0o644}, nil},
-		{entry{"name": "usr/hard", "type": "hardlink", "linkName": "usr/small1"}, nil},
-		{entry{"name": "usr/link", "type": "symlink", "linkName": "../etc/x", "mode": 0o777}, nil},
-		{entry{"name": "dev/null", "type": "char", "mode": 0o20666, "devMajor": 1, "devMinor": 3}, nil},
-		{entry{"name": "gone/file", "type": "reg", "mode": 0o644}, []byte("gone")},
-		{entry{"name": "hidden/a", "type": "reg", "mode": 0o644}, []byte("a")},
-		{entry{"name": "lib", "type": "symlink", "linkName": "usr", "mode": 0o777}, nil},
+func lowFiles(big []byte) []imagetest.LayerFile {
+	return []imagetest.LayerFile{
+		file(entry{"name": "usr/", "type": "dir", "mode": 0o40750, "uid": 5, "modtime": "2024-01-02T03:04:05Z"}, nil),
+		file(entry{"name": "usr/big", "type": "reg", "mode": 0o100755, "gid": 7, "xattrs": map[string][]byte{"user.a": []byte("1")}}, big),
+		file(entry{"name": ".prefetch.landmark", "type": "reg", "mode": 0o644}, []byte{0xf}),
+		file(entry{"name": "./usr/small1", "type": "reg", "mode": 0o644, "share": true}, []byte("one")),
+		file(entry{"name": "usr/small2", "type": "reg", "mode": 0o644, "share": true}, []byte("two!")),
+		file(entry{"name": "usr/empty", "type": "reg", "mode": 0o644}, nil),
+		file(entry{"name": "usr/hard", "type": "hardlink", "linkName": "usr/small1"}, nil),
+		file(entry{"name": "usr/link", "type": "symlink", "linkName": "../etc/x", "mode": 0o777}, nil),
+		file(entry{"name": "dev/null", "type": "char", "mode": 0o20666, "devMajor": 1, "devMinor": 3}, nil),
+		file(entry{"name": "gone/file", "type": "reg", "mode": 0o644}, []byte("gone")),
+		file(entry{"name": "hidden/a", "type": "reg", "mode": 0o644}, []byte("a")),
+		file(entry{"name": "lib", "type": "symlink", "linkName": "usr", "mode": 0o777}, nil),
 	}
 }
 
-func highFiles(holes []byte) []file {
-	return []file{
-		{entry{"name": ".wh.gone", "type": "reg", "mode": 0o644}, nil},
-		{entry{"name": "hidden/.wh..wh..opq", "type": "reg", "mode": 0o644}, nil},
-		{entry{"name": "hidden/b", "type": "reg", "mode": 0o644}, []byte("b")},
-		{entry{"name": "usr/small2", "type": "reg", "mode": 0o600}, []byte("new")},
-		{entry{"name": "lib/inside", "type": "reg", "mode": 0o644}, []byte("not behind the link")},
-		{entry{"name": "holes", "type": "reg", "mode": 0o644}, holes},
-		{entry{"name": "usr", "type": "dir", "mode": 0o711, "uid": 9}, nil},
+func highFiles(holes []byte) []imagetest.LayerFile {
+	return []imagetest.LayerFile{
+		file(entry{"name": ".wh.gone", "type": "reg", "mode": 0o644}, nil),
+		file(entry{"name": "hidden/.wh..wh..opq", "type": "reg", "mode": 0o644}, nil),
+		file(entry{"name": "hidden/b", "type": "reg", "mode": 0o644}, []byte("b")),
+		file(entry{"name": "usr/small2", "type": "reg", "mode": 0o600}, []byte("new")),
+		file(entry{"name": "lib/inside", "type": "reg", "mode": 0o644}, []byte("not behind the link")),
+		file(entry{"name": "holes", "type": "reg", "mode": 0o644}, holes),
+		file(entry{"name": "usr", "type": "dir", "mode": 0o711, "uid": 9}, nil),
 	}
 }
 
 func TestLayersAreMerged(t *testing.T) {
-	big := noise(2*chunkSize + 500)
-	holes := append(append(noise(chunkSize), make([]byte, chunkSize)...), noise(77)...)
+	big := noise(2*imagetest.ChunkSize + 500)
+	holes := append(append(noise(imagetest.ChunkSize), make([]byte, imagetest.ChunkSize)...), noise(77)...)
 	m := memory{}
 	layers := []estargz.Layer{stargz(t, m, lowFiles(big)), chunked(t, m, highFiles(holes))}
 	if !estargz.Lazy(layers) {
@@ -138,10 +144,10 @@ func TestLayersAreMerged(t *testing.T) {
 }
 
 func TestWrongLayersAreRefused(t *testing.T) {
-	one := func(e entry, data string) []file { return []file{{e, []byte(data)}} }
+	one := func(e entry, data string) []imagetest.LayerFile { return []imagetest.LayerFile{file(e, []byte(data))} }
 	for _, tt := range [...]struct {
 		name   string
-		files  []file
+		files  []imagetest.LayerFile
 		change func(m memory, l *estargz.Layer)
 		want   string
 	}{
@@ -152,7 +158,7 @@ func TestWrongLayersAreRefused(t *testing.T) {
 		{"root is a file", one(entry{"name": "/", "type": "reg"}, ""), nil, "root"},
 		{"no digest of the table", one(entry{"name": "a", "type": "reg"}, "x"), func(_ memory, l *estargz.Layer) { l.Annotations = nil }, "no digest"},
 		{"other digest of the table", one(entry{"name": "a", "type": "reg"}, "x"), func(_ memory, l *estargz.Layer) {
-			l.Annotations = map[string]string{"containerd.io/snapshot/stargz/toc.digest": digest(nil)}
+			l.Annotations = map[string]string{"containerd.io/snapshot/stargz/toc.digest": imagetest.Digest(nil)}
 		}, "digest"},
 		{"footer", one(entry{"name": "a", "type": "reg"}, "x"), func(m memory, l *estargz.Layer) {
 			b := bytes.Clone(m[l.ID])
@@ -178,7 +184,7 @@ func TestWrongLayersAreRefused(t *testing.T) {
 
 func TestChangedDataIsNotGivenOut(t *testing.T) {
 	m := memory{}
-	l := stargz(t, m, []file{{entry{"name": "a", "type": "reg", "mode": 0o644}, noise(5000)}})
+	l := stargz(t, m, []imagetest.LayerFile{file(entry{"name": "a", "type": "reg", "mode": 0o644}, noise(5000))})
 	tree, err := estargz.Open(t.Context(), m, []estargz.Layer{l})
 	if err != nil {
 		t.Fatal(err)
@@ -229,10 +235,10 @@ func TestLookUpsDoNotAllocate(t *testing.T) {
 }
 
 func FuzzTOC(f *testing.F) {
-	for _, files := range [...][]file{lowFiles(noise(100)), highFiles(noise(50))} {
+	for _, files := range [...][]imagetest.LayerFile{lowFiles(noise(100)), highFiles(noise(50))} {
 		var toc []entry
 		for _, x := range files {
-			toc = append(toc, x.entry)
+			toc = append(toc, x.TOCEntry)
 		}
 		b, err := json.Marshal(map[string]any{"version": 1, "entries": toc})
 		if err != nil {
@@ -240,14 +246,14 @@ func FuzzTOC(f *testing.F) {
 		}
 		f.Add(b)
 	}
-	f.Add([]byte(`{"version":1,"entries":[{"name":"a","type":"reg","size":5,"offset":1,"digest":"` + digest(nil) + `"}]}`))
+	f.Add([]byte(`{"version":1,"entries":[{"name":"a","type":"reg","size":5,"offset":1,"digest":"` + imagetest.Digest(nil) + `"}]}`))
 	f.Fuzz(func(t *testing.T, toc []byte) {
 		m := memory{}
-		stored := zst(t, toc)
+		stored := imagetest.Zstd(t, toc)
 		blob := append(make([]byte, 4096), stored...)
 		l := store(m, blob, map[string]string{
 			"io.containers.zstd-chunked.manifest-position": fmt.Sprintf("4096:%d:%d:1", len(stored), len(toc)),
-			"io.containers.zstd-chunked.manifest-checksum": digest(stored),
+			"io.containers.zstd-chunked.manifest-checksum": imagetest.Digest(stored),
 		})
 		tree, err := estargz.Open(t.Context(), m, []estargz.Layer{l, l})
 		if err != nil {

@@ -1,10 +1,22 @@
 package source
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
 	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/sluicefs/sluice/storage"
+	"github.com/sluicefs/sluice/storage/backend"
+	"github.com/sluicefs/sluice/storage/backend/httpdir"
 	"github.com/sluicefs/sluice/storage/backend/localfs"
+	"github.com/sluicefs/sluice/storage/backend/registry"
+	"github.com/sluicefs/sluice/storage/backend/s3"
 )
 
 // localBackend reads blobs from those of dirs that are there.
@@ -19,4 +31,94 @@ func localBackend(dirs ...string) (storage.Backend, error) {
 		there = dirs[:1]
 	}
 	return localfs.New(there...)
+}
+
+// readsUnderWay bounds the ranges that one mount has under way at a server.
+const readsUnderWay = 16
+
+// remote puts around a backend beyond the network what such a one needs.
+func (o *Options) remote(b storage.Backend) storage.Backend {
+	return backend.Outage(backend.Retry(backend.Limit(b, readsUnderWay, nil), backend.RetryOptions{Deadline: o.RetryDeadline}),
+		o.Outage, backend.OutageOptions{Log: o.Log})
+}
+
+// registryBackend reads the blobs of an image in repo.
+func registryBackend(repo name.Repository, o *Options) (*registry.Backend, error) {
+	host := repo.RegistryStr()
+	return registry.New(registry.Options{
+		Repository: host + "/" + repo.RepositoryStr(),
+		Keychain:   o.Keychain,
+		PlainHTTP:  o.PlainHTTP || repo.Registry.Scheme() == "http",
+	})
+}
+
+// fromObjects opens an image whose bootstrap and blobs are objects of a
+// store, or files below a URL.
+func (i *Image) fromObjects(ctx context.Context, o *Options) (string, error) {
+	u, err := url.Parse(i.Ref.Name)
+	if err != nil {
+		return "", errors.New("not a URL")
+	}
+	prefix, boot := bootObject(u.Path)
+	var b storage.Backend
+	switch i.Ref.Kind {
+	case HTTP:
+		u.Path = "/" + prefix
+		b, err = httpdir.New(httpdir.Options{URL: u.String()})
+	default:
+		so := s3.Options{Endpoint: o.Endpoint, Bucket: u.Host, Prefix: prefix, Region: o.Region}
+		if strings.HasPrefix(o.Endpoint, "http://") {
+			so.PlainHTTP = true
+		}
+		if i.Ref.Kind == OSS {
+			if so.Endpoint == "" {
+				return "", errors.New("an oss:// source needs --endpoint, such as oss-cn-hangzhou.aliyuncs.com")
+			}
+			so.Style = s3.VirtualHost
+		}
+		b, err = s3.New(so)
+	}
+	if err != nil {
+		return "", err
+	}
+	i.use(b)
+	plain := backend.Retry(b, backend.RetryOptions{Deadline: o.RetryDeadline})
+	i.Backend = o.remote(b)
+	return i.fetchBootstrap(ctx, plain, boot, filepath.Join(o.CacheDir, "bootstraps"))
+}
+
+// fetchStep is how much of a bootstrap is asked for in one range.
+const fetchStep = 4 << 20
+
+// fetchBootstrap copies the object called boot to a local file, anew for
+// each mount: its name does not say what it should be.
+func (i *Image) fetchBootstrap(ctx context.Context, b storage.Backend, boot, dir string) (string, error) {
+	size, err := b.Size(ctx, boot)
+	if err != nil {
+		return "", err
+	}
+	if size > maxBootstrap {
+		return "", fmt.Errorf("bootstrap %s of %d bytes is too large", boot, size)
+	}
+	i.MetaBytes = size
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	f, err := os.CreateTemp(dir, ".boot-*")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(f.Name())
+	buf := make([]byte, min(size, fetchStep))
+	for off := int64(0); off < size && err == nil; off += int64(len(buf)) {
+		p := buf[:min(int64(len(buf)), size-off)]
+		if err = b.ReadAt(ctx, boot, p, off); err == nil {
+			_, err = f.WriteAt(p, off)
+		}
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return "", fmt.Errorf("fetch bootstrap: %w", err)
+	}
+	path := filepath.Join(dir, "object-"+sha256Hex([]byte(i.Ref.Name))+".boot")
+	return path, os.Rename(f.Name(), path)
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -16,7 +18,9 @@ import (
 
 	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/image/detect"
+	"github.com/sluicefs/sluice/image/estargz"
 	"github.com/sluicefs/sluice/storage"
+	"github.com/sluicefs/sluice/storage/backend"
 )
 
 // Options of opening an image. The zero value is the default but for
@@ -28,7 +32,14 @@ type Options struct {
 	Platform  *v1.Platform
 	Keychain  authn.Keychain    // nil is docker's configuration
 	Transport http.RoundTripper // nil is the default
+	Endpoint  string            // of an object store; "" is the store's own
+	Region    string            // of an object store; "" is what it says
 	Warn      func(format string, args ...any)
+	// Outage is what a read does while the origin is away, after tries for
+	// RetryDeadline (0: 30 s).
+	Outage        backend.Policy
+	RetryDeadline time.Duration
+	Log           *slog.Logger // told of outages; nil is the default logger
 }
 
 func (o *Options) platform() v1.Platform {
@@ -55,6 +66,7 @@ type Image struct {
 	Stored    int64     // bytes of all blobs as stored, 0 if unknown
 	MetaBytes int64     // bytes of metadata as stored
 
+	lazy    []estargz.Layer // of a plain image whose layers have tables of contents
 	closers []io.Closer
 }
 
@@ -110,6 +122,9 @@ func (i *Image) locate(ctx context.Context, o *Options) (boot string, err error)
 }
 
 func (i *Image) openTree(ctx context.Context, boot string) error {
+	if i.lazy != nil {
+		return i.openLazy(ctx)
+	}
 	tree, err := detect.Open(boot, nil)
 	if err != nil {
 		return err
@@ -128,6 +143,7 @@ func (i *Image) openTree(ctx context.Context, boot string) error {
 func (i *Image) describedBy(d *description) {
 	i.Digest = d.digest.String()
 	i.Config = d.config
+	i.lazy = d.lazy
 	i.MetaBytes = d.bootstrap.Size
 	for _, n := range d.blobs {
 		i.Stored += n
@@ -144,11 +160,15 @@ func (i *Image) fromRegistry(ctx context.Context, o *Options) (string, error) {
 		return "", err
 	}
 	i.describedBy(d)
-	b, err := registryBackend(r.Context(), o, d.blobs)
+	b, err := registryBackend(r.Context(), o)
 	if err != nil {
 		return "", err
 	}
 	i.use(b)
+	i.Backend = o.remote(b)
+	if d.lazy != nil {
+		return "", nil
+	}
 	return bootstrapFile(filepath.Join(o.CacheDir, "bootstraps"), d.bootstrap, func() (io.ReadCloser, error) {
 		l, err := remote.Layer(r.Context().Digest(d.bootstrap.Digest.String()), o.remoteOptions(ctx)...)
 		if err != nil {
@@ -165,6 +185,9 @@ func (i *Image) fromLayout(fs files, b storage.Backend, o *Options) (string, err
 	}
 	i.describedBy(d)
 	i.use(b)
+	if d.lazy != nil {
+		return "", nil
+	}
 	return bootstrapFile(filepath.Join(o.CacheDir, "bootstraps"), d.bootstrap, func() (io.ReadCloser, error) {
 		return fs.Open(blobPath(d.bootstrap.Digest.Hex))
 	})

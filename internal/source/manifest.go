@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/sluicefs/sluice/image/estargz"
 )
 
 // Annotations of the layers of a RAFS image, as nydus writes them.
@@ -25,6 +27,7 @@ type description struct {
 	bootstrap v1.Descriptor
 	blobs     map[string]int64 // hex digest -> stored bytes
 	config    v1.Config        // how to run it
+	lazy      []estargz.Layer  // instead of a bootstrap: all layers, which have tables of contents
 }
 
 // errPlain says that an image has to be fetched as a whole.
@@ -47,7 +50,12 @@ func describe(digest v1.Hash, m *v1.Manifest) (*description, error) {
 		}
 	}
 	if !found {
-		return nil, errPlain
+		if d.lazy = lazyLayers(m); d.lazy == nil {
+			return nil, errPlain
+		}
+		for _, l := range m.Layers {
+			d.blobs[l.Digest.Hex] = l.Size
+		}
 	}
 	return d, nil
 }
