@@ -101,9 +101,16 @@ func newRootCmd(env *Env) *cobra.Command {
 		Short: "Serve files on demand",
 		Long: `sluice mounts images that have not been downloaded, fetches what is read and
 verifies every byte; it also mounts directories and archives.`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("there is no command %q", args[0])}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(
+		newCacheCmd(env),
 		newDemoCmd(env),
 		newImageCmd(env),
 		newListCmd(env),

@@ -51,7 +51,7 @@ const (
 
 // Options of a Cache. The zero value is the default.
 type Options struct {
-	Quota       int64         // bytes on disk that are aimed at; 0 means no limit
+	Quota       int64         // bytes on disk that are aimed at; 0 means the directory's own, see Limit
 	Verify      Verify        // when cached chunks are verified again
 	NydusLayout bool          // keep nydusd's chunk_map beside the data, and use what nydusd has put there
 	InFlight    int64         // bytes of chunks being fetched at once; default 64 MiB
@@ -73,6 +73,7 @@ type Cache struct {
 	n       counters
 	minute  atomic.Uint32
 	used    atomic.Int64 // bytes on disk, as last counted and added to since
+	quota   atomic.Int64 // in force, 0 for none
 
 	stores atomic.Pointer[map[string]*store] // by blob id; replaced, never changed
 	byName atomic.Pointer[map[string]*store] // by file name, with those opened for their chunks alone
@@ -142,6 +143,7 @@ func open(d directory, o Options) (*Cache, error) {
 		c.digests = digests{f}
 		c.count()
 	}
+	c.readLimit()
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop = cancel
 	go c.housekeep(ctx)
@@ -170,7 +172,8 @@ func (c *Cache) housekeep(ctx context.Context) {
 		for _, s := range *c.byName.Load() {
 			s.refresh()
 		}
-		if c.o.Quota > 0 {
+		c.readLimit()
+		if c.quota.Load() > 0 {
 			c.count()
 			c.trimIfFull(0)
 		}

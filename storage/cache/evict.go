@@ -50,11 +50,11 @@ func (c *Cache) added(n int64) {
 
 // room reports whether n more bytes may be kept, and makes some if not.
 func (c *Cache) room(n int64) bool {
-	if c.o.Quota <= 0 {
+	if c.quota.Load() <= 0 {
 		return true
 	}
 	c.trimIfFull(n)
-	return c.used.Load()+n <= c.o.Quota
+	return c.used.Load()+n <= c.quota.Load()
 }
 
 // trimPause is how long nothing is looked for to evict after nothing was
@@ -64,15 +64,15 @@ const trimPause = 5 * time.Second
 // trimIfFull trims to 9/10 of the quota when n more bytes would exceed it.
 // One caller does it, the others go on.
 func (c *Cache) trimIfFull(n int64) {
-	now := time.Now().UnixNano()
-	if c.used.Load()+n <= c.o.Quota || now < c.trimAfter.Load() || !c.trimming.CompareAndSwap(false, true) {
+	now, quota := time.Now().UnixNano(), c.quota.Load()
+	if c.used.Load()+n <= quota || now < c.trimAfter.Load() || !c.trimming.CompareAndSwap(false, true) {
 		return
 	}
 	defer c.trimming.Store(false)
-	if _, err := c.Trim(c.o.Quota / 10 * 9); err != nil {
+	if _, err := c.Trim(quota / 10 * 9); err != nil {
 		c.log.Warn("cache: evict", "error", err)
 	}
-	if c.used.Load()+n > c.o.Quota { // all is in use: look again later
+	if c.used.Load()+n > quota { // all is in use: look again later
 		c.trimAfter.Store(now + int64(trimPause))
 	}
 }
