@@ -112,6 +112,9 @@ func (f *FS) Lseek(c <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse
 func (f *FS) Flush(c <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	return f.at(&in.InHeader, func(m *Mount) fuse.Status {
 		if m.noOpen.Load() {
+			if f.opts.OpenLess {
+				return fuse.ENOSYS
+			}
 			return fuse.OK
 		}
 		return instead(m.fs.Flush(c, in), fuse.OK)

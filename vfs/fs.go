@@ -433,3 +433,15 @@ func (f *FS) SetDebug(debug bool) {
 
 // estale is the answer for nodes that are gone.
 const estale = fuse.Status(syscall.ESTALE)
+
+// SetOpenLess sets Options.OpenLess, before the union is mounted or resumed.
+func (f *FS) SetOpenLess(on bool) { f.opts.OpenLess = on }
+
+// Of returns whose node the kernel's id is, or nil.
+func (f *FS) Of(node uint64) *Mount {
+	m, _, ok := f.resolve(node)
+	if !ok || m == f.own {
+		return nil
+	}
+	return m
+}

@@ -92,6 +92,7 @@ var faces = map[string]func(*Env) *cobra.Command{
 	"mount.fuse.sluice": newMountHelperCmd,
 	"mount.sluice":      newMountHelperCmd,
 	"nydus-image":       newNydusImageCmd,
+	"nydusd":            newNydusdCmd,
 }
 
 // newRootCmd returns the command "sluice" with all its subcommands.

@@ -86,6 +86,11 @@ func (t *Target) show(img *source.Image, store *cache.Cache, c Config) error {
 			return err
 		}
 		prof = p
+	} else if len(c.PrefetchPaths) > 0 {
+		prof = new(profile.Profile)
+		for _, path := range c.PrefetchPaths {
+			prof.Reads = append(prof.Reads, profile.Read{Path: path})
+		}
 	}
 	i.pre = newPrefetcher(img.Tree, i.reader, c.Prefetch, prof, i.log)
 	t.closers = append(t.closers, i.pre)

@@ -29,12 +29,14 @@ type Config struct {
 	Transport    fuse.Transport
 	CloneFd      bool
 	Passthrough  string // "auto", "on", "off"
-	Outage       string // "wait", "error"
 	Prefetch     string // "image", "all", "none"
 	Profile      string // path of a profile to fetch ahead by
-	Record       bool   // keep what is read, see Target.Record
-	Debug        bool   // trace all requests
-	Log          *slog.Logger
+	// PrefetchPaths are files and directories to fetch ahead, if there is no
+	// profile.
+	PrefetchPaths []string
+	Record        bool // keep what is read, see Target.Record
+	Debug         bool // trace all requests
+	Log           *slog.Logger
 }
 
 // Target is a source that is open and can be mounted.

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package cli
+
+// raiseFileLimit does nothing on this system.
+func raiseFileLimit(uint64) {}

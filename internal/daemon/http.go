@@ -1,0 +1,172 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"time"
+
+	"github.com/sluicefs/sluice/api"
+)
+
+// route is one resource and method of the API. docs/openapi.yaml has the same
+// list; a test compares them.
+type route struct {
+	method, path string
+	handle       func(*server, *http.Request) (any, error)
+}
+
+// server answers the API of a daemon.
+type server struct {
+	d       *Daemon
+	version string
+	pprof   bool
+}
+
+// HandlerOptions of Handler.
+type HandlerOptions struct {
+	Version string
+	Pprof   bool // serve /debug/pprof
+}
+
+// Handler returns the daemon's whole API.
+func (d *Daemon) Handler(o HandlerOptions) http.Handler {
+	s := &server{d: d, version: o.Version, pprof: o.Pprof}
+	mux := http.NewServeMux()
+	for _, r := range routes() {
+		mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, req *http.Request) {
+			req.Body = http.MaxBytesReader(w, req.Body, maxBody)
+			v, err := r.handle(s, req)
+			s.answer(w, req, v, err)
+		})
+	}
+	mux.Handle("GET /metrics", d.metricsHandler())
+	if o.Pprof {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
+		s.answer(w, req, nil, &api.Error{Code: "NotFound", Message: "no such resource: " + req.Method + " " + req.URL.Path, Status: http.StatusNotFound})
+	})
+	return mux
+}
+
+// maxBody bounds what is read of a request.
+const maxBody = 4 << 20
+
+func routes() []route { return append(nydusRoutes(), ownRoutes()...) }
+
+// answer writes v as JSON, nothing if it is nil, or err.
+func (s *server) answer(w http.ResponseWriter, req *http.Request, v any, err error) {
+	if err != nil {
+		e := asError(err)
+		s.d.log.Log(req.Context(), slog.LevelDebug, "refused", "method", req.Method, "path", req.URL.Path, "error", err)
+		writeJSON(w, e.Status, e)
+		return
+	}
+	if raw, ok := v.(rawJSON); ok {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(raw)
+		return
+	}
+	if v == nil {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	writeJSON(w, http.StatusOK, v)
+}
+
+// rawJSON is an answer that is JSON already.
+type rawJSON []byte
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// asError says err in the words of the API.
+func asError(err error) *api.Error {
+	var e *api.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	e = &api.Error{Code: "Internal", Message: err.Error(), Status: http.StatusInternalServerError}
+	var state *StateError
+	switch {
+	case errors.As(err, &state):
+		e.Code, e.Status = "WrongState", http.StatusConflict
+	case errors.Is(err, ErrNotMounted):
+		e.Code, e.Status = "NotFound", http.StatusNotFound
+	case errors.Is(err, ErrMounted):
+		e.Code, e.Status = "Exists", http.StatusConflict
+	case errors.Is(err, errors.ErrUnsupported):
+		e.Code, e.Status = "NotSupported", http.StatusNotImplemented
+	case errors.Is(err, fs.ErrNotExist):
+		e.Code, e.Status = "BadRequest", http.StatusBadRequest
+	}
+	return e
+}
+
+func badRequest(format string, args ...any) error {
+	return &api.Error{Code: "BadRequest", Message: fmt.Sprintf(format, args...), Status: http.StatusBadRequest}
+}
+
+// body decodes the request's body.
+func body(r *http.Request, v any) error {
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		return badRequest("body: %v", err)
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return badRequest("body: %v", err)
+	}
+	return nil
+}
+
+// Listener is the socket that the API is served on.
+type Listener struct {
+	net.Listener
+	lock *os.File // nil if the socket was given
+	path string
+}
+
+// API serves the handler on l until Close.
+type API struct {
+	http *http.Server
+	done chan struct{}
+}
+
+// ServeAPI begins to serve h on l, to callers that allow permits.
+func ServeAPI(l net.Listener, h http.Handler) *API {
+	a := &API{
+		http: &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, MaxHeaderBytes: 1 << 16},
+		done: make(chan struct{}),
+	}
+	go func() {
+		defer close(a.done)
+		_ = a.http.Serve(l)
+	}()
+	return a
+}
+
+// Close lets answers under way be given, for a short while.
+func (a *API) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if a.http.Shutdown(ctx) != nil {
+		_ = a.http.Close()
+	}
+	<-a.done
+}

@@ -1,0 +1,186 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/sluicefs/sluice/vfs"
+)
+
+// RunOptions of Run.
+type RunOptions struct {
+	Socket  string // of the API; "" has none unless systemd gave one
+	Handler HandlerOptions
+	Upgrade bool   // wait in INIT for a take-over
+	Specs   []Spec // to mount at first
+	Getenv  func(string) string
+	Reload  <-chan struct{} // a request to reload, such as SIGHUP
+	OnLoad  func() error    // what a reload does
+	Stop    time.Duration   // patience with what is in use at the end; 0 means 10 s
+
+	// Ready is called when the API answers; for tests.
+	Ready func()
+}
+
+// Run runs a daemon until it is told to end, by its API or by ctx, and cleans
+// up.
+func (d *Daemon) Run(ctx context.Context, o RunOptions) (err error) {
+	if o.Getenv == nil {
+		o.Getenv = func(string) string { return "" }
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	crashed := o.Socket != "" && Stale(o.Socket) && d.opts.Supervisor != ""
+	l, err := d.listen(o)
+	if err != nil {
+		return err
+	}
+	if l != nil {
+		defer l.Close()
+		a := ServeAPI(l, d.Handler(o.Handler))
+		defer a.Close()
+	}
+	if o.Ready != nil {
+		o.Ready()
+	}
+	if o.Upgrade || crashed {
+		d.log.Info("waiting for a take-over", "upgrade", o.Upgrade, "predecessor_died", crashed)
+	} else if err := d.begin(ctx, o.Specs); err != nil {
+		return errors.Join(err, d.stop(o, "failed to begin"))
+	}
+	if err := Notify(o.Getenv, "READY=1"); err != nil {
+		d.log.Warn("systemd", "error", err)
+	}
+	alive, cancel := context.WithCancel(context.Background())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		Watchdog(alive, o.Getenv, d.well)
+	}()
+	defer func() { cancel(); <-watched }()
+	return d.wait(ctx, o)
+}
+
+func (d *Daemon) listen(o RunOptions) (net.Listener, error) {
+	given, err := Activated(o.Getenv)
+	switch {
+	case err != nil:
+		return nil, err
+	case given != nil:
+		return given, nil
+	case o.Socket == "":
+		return nil, nil
+	}
+	l, err := Listen(o.Socket)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// begin mounts what there is from the start, and serves.
+func (d *Daemon) begin(ctx context.Context, specs []Spec) error {
+	var overlays []Spec
+	for _, s := range specs {
+		if s.Overlay != nil { // needs a running mount
+			overlays = append(overlays, s)
+			continue
+		}
+		if err := d.Attach(ctx, s); err != nil {
+			return err
+		}
+	}
+	if err := d.Mount("start of the daemon"); err != nil {
+		return err
+	}
+	if err := d.Start("start of the daemon"); err != nil {
+		return err
+	}
+	for _, s := range overlays {
+		if err := d.Attach(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wait waits for the end.
+func (d *Daemon) wait(ctx context.Context, o RunOptions) error {
+	for {
+		select {
+		case <-o.Reload:
+			_ = Notify(o.Getenv, "RELOADING=1")
+			if o.OnLoad != nil {
+				if err := o.OnLoad(); err != nil {
+					d.log.Error("reload", "error", err)
+				}
+			}
+			_ = Notify(o.Getenv, "READY=1")
+		case <-ctx.Done():
+			_ = Notify(o.Getenv, "STOPPING=1")
+			return d.stop(o, "signal")
+		case <-d.exit:
+			_ = Notify(o.Getenv, "STOPPING=1")
+			return nil
+		}
+	}
+}
+
+func (d *Daemon) stop(o RunOptions, cause string) error {
+	patience := o.Stop
+	if patience <= 0 {
+		patience = 10 * time.Second
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := d.Stop(ctx, cause)
+	var wrong *StateError
+	if errors.As(err, &wrong) {
+		return nil // it is over already
+	}
+	if err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	return nil
+}
+
+// wellAge is how old a request may become before the daemon thinks that it
+// hangs.
+const wellAge = 10 * time.Minute
+
+// well reports whether requests get their answers.
+func (d *Daemon) well() bool {
+	server := d.Server()
+	if server == nil {
+		return true
+	}
+	waiting := server.Running()
+	return len(waiting) == 0 || waiting[0].Age < wellAge
+}
+
+// Reconcile mounts, replaces and unmounts until specs is what is mounted: what
+// a reload of the configuration does. What was mounted through the API stays.
+func (d *Daemon) Reconcile(ctx context.Context, old, specs []Spec) error {
+	var errs []error
+	want := map[string]Spec{}
+	for _, s := range specs {
+		want[s.Path] = s
+	}
+	for _, s := range old {
+		if _, ok := want[s.Path]; !ok && d.at(s.Path) != nil {
+			errs = append(errs, d.Detach(ctx, s.Path, vfs.Lazy))
+		}
+	}
+	for _, s := range specs {
+		i := d.at(s.Path)
+		switch {
+		case i == nil:
+			errs = append(errs, d.Attach(ctx, s))
+		case i.spec.Source != s.Source || i.spec.Config != s.Config || i.spec.Type != s.Type:
+			errs = append(errs, d.Replace(ctx, s))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,275 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sluicefs/sluice/fuse"
+	"github.com/sluicefs/sluice/image"
+	"github.com/sluicefs/sluice/image/detect"
+	"github.com/sluicefs/sluice/internal/serve"
+	"github.com/sluicefs/sluice/internal/source"
+	"github.com/sluicefs/sluice/storage"
+	"github.com/sluicefs/sluice/storage/cache"
+	"github.com/sluicefs/sluice/vfs"
+)
+
+// What a Spec's Type can be.
+const (
+	TypeRAFS        = "rafs"           // a bootstrap, with a nydus configuration
+	TypePassthrough = "passthrough_fs" // a directory, read-write
+	TypeAuto        = ""               // what "sluice mount" takes
+)
+
+// Spec says what is to be mounted where in the union.
+type Spec struct {
+	Path     string   `json:"path"` // in the union, absolute
+	Type     string   `json:"type,omitempty"`
+	Source   string   `json:"source"`
+	Config   string   `json:"config,omitempty"`         // nydus configuration, JSON or TOML
+	Prefetch []string `json:"prefetch_files,omitempty"` // to fetch ahead
+	Record   bool     `json:"record,omitempty"`         // keep what is read, for a profile
+	Overlay  *Overlay `json:"overlay,omitempty"`
+}
+
+// Overlay makes an image writable: the kernel's overlay file system is mounted
+// over it.
+type Overlay struct {
+	Upper string `json:"upper"`
+	Work  string `json:"work"`
+}
+
+func (s *Spec) check() error {
+	if !strings.HasPrefix(s.Path, "/") || path.Clean(s.Path) != s.Path {
+		return fmt.Errorf("mountpoint %q: not a clean absolute path", s.Path)
+	}
+	if s.Source == "" {
+		return fmt.Errorf("mountpoint %s: no source", s.Path)
+	}
+	switch s.Type {
+	case TypeRAFS, TypePassthrough, TypeAuto:
+	default:
+		return fmt.Errorf("mountpoint %s: file system type %q is unknown: rafs or passthrough_fs", s.Path, s.Type)
+	}
+	if s.Overlay != nil && (s.Overlay.Upper == "" || s.Overlay.Work == "") {
+		return fmt.Errorf("mountpoint %s: an overlay needs an upper and a work directory", s.Path)
+	}
+	return nil
+}
+
+// instance is something that is mounted.
+type instance struct {
+	spec    Spec
+	config  *nydusConfig // nil without one
+	target  *serve.Target
+	mount   *vfs.Mount
+	since   time.Time
+	closers []io.Closer
+}
+
+func (i *instance) close() error {
+	var errs []error
+	if i.target != nil {
+		errs = append(errs, i.target.Close())
+	}
+	for k := len(i.closers) - 1; k >= 0; k-- {
+		errs = append(errs, i.closers[k].Close())
+	}
+	return errors.Join(errs...)
+}
+
+// kind is the type of i for those who look at it.
+func (i *instance) kind() string {
+	if i.spec.Type != TypeAuto {
+		return i.spec.Type
+	}
+	return i.target.Type
+}
+
+// opener opens what specs name; images share the stores of their cache
+// directories.
+type opener struct {
+	cacheDir    string // for sources that name none
+	quota       int64
+	nydusLayout bool
+	log         *slog.Logger
+	passthrough string
+
+	mu     sync.Mutex
+	stores map[string]*sharedStore
+}
+
+type sharedStore struct {
+	*cache.Cache
+	o     *opener
+	dir   string
+	users int
+}
+
+// store opens the cache in dir, or shares it.
+func (o *opener) store(dir string) (*sharedStore, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if s := o.stores[dir]; s != nil {
+		s.users++
+		return s, nil
+	}
+	if dir != "" {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("cache directory: %w", err)
+		}
+	}
+	c, err := cache.Open(dir, cache.Options{Quota: o.quota, NydusLayout: o.nydusLayout, Log: o.log})
+	if err != nil {
+		return nil, err
+	}
+	s := &sharedStore{Cache: c, o: o, dir: dir, users: 1}
+	if o.stores == nil {
+		o.stores = map[string]*sharedStore{}
+	}
+	o.stores[dir] = s
+	return s, nil
+}
+
+// Close closes the store with its last user.
+func (s *sharedStore) Close() error {
+	s.o.mu.Lock()
+	defer s.o.mu.Unlock()
+	if s.users--; s.users > 0 {
+		return nil
+	}
+	delete(s.o.stores, s.dir)
+	return s.Cache.Close()
+}
+
+// all returns the stores that are open, by directory.
+func (o *opener) all() map[string]*cache.Cache {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	all := make(map[string]*cache.Cache, len(o.stores))
+	for dir, s := range o.stores {
+		all[dir] = s.Cache
+	}
+	return all
+}
+
+// open opens what spec names.
+func (o *opener) open(ctx context.Context, spec Spec) (*instance, error) {
+	if err := spec.check(); err != nil {
+		return nil, err
+	}
+	i := &instance{spec: spec, since: time.Now()}
+	var err error
+	switch spec.Type {
+	case TypeRAFS:
+		err = o.rafs(ctx, i)
+	case TypePassthrough:
+		ref := source.Ref{Kind: source.Directory, Text: spec.Source, Name: spec.Source}
+		i.target, err = serve.Open(ctx, ref, o.config(i, ""))
+	default:
+		err = o.auto(ctx, i)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", spec.Source, err), i.close())
+	}
+	return i, nil
+}
+
+// config is what package serve is told.
+func (o *opener) config(i *instance, prefetch string) serve.Config {
+	return serve.Config{
+		Source:        source.Options{CacheDir: o.cacheDir},
+		Cache:         cache.Options{Quota: o.quota, NydusLayout: o.nydusLayout},
+		AllowOther:    true,
+		Passthrough:   o.passthrough,
+		Prefetch:      prefetch,
+		PrefetchPaths: i.spec.Prefetch,
+		Record:        i.spec.Record,
+		Log:           o.log,
+	}
+}
+
+// auto opens whatever "sluice mount" would.
+func (o *opener) auto(ctx context.Context, i *instance) error {
+	ref, err := source.Parse(i.spec.Source, source.Auto)
+	if err != nil {
+		return err
+	}
+	c := o.config(i, "image")
+	if !ref.Kind.Image() {
+		i.target, err = serve.Open(ctx, ref, c)
+		return err
+	}
+	img, err := source.OpenImage(ctx, ref, c.Source)
+	if err != nil {
+		return err
+	}
+	i.closers = append(i.closers, img)
+	return o.show(i, img, filepath.Join(o.cacheDir, "chunks"), c)
+}
+
+// rafs opens a bootstrap with a nydus configuration.
+func (o *opener) rafs(ctx context.Context, i *instance) error {
+	cfg, err := parseNydusConfig([]byte(i.spec.Config))
+	if err != nil {
+		return err
+	}
+	i.config = cfg
+	b, err := cfg.backend(o.log)
+	if err != nil {
+		return err
+	}
+	if c, ok := b.(io.Closer); ok {
+		i.closers = append(i.closers, c)
+	}
+	tree, err := openTree(ctx, i.spec.Source, b)
+	if err != nil {
+		return err
+	}
+	i.closers = append(i.closers, tree)
+	img := &source.Image{
+		Ref:  source.Ref{Kind: source.Bootstrap, Text: i.spec.Source, Name: i.spec.Source},
+		Tree: tree, Backend: b,
+	}
+	return o.show(i, img, cfg.cacheDir(), o.config(i, cfg.prefetchMode()))
+}
+
+func openTree(ctx context.Context, bootstrap string, b storage.Backend) (image.Tree, error) {
+	tree, err := detect.Open(bootstrap, nil)
+	if err != nil {
+		return nil, err
+	}
+	if m, ok := tree.(image.MetaLoader); ok {
+		if err := m.LoadMeta(ctx, b); err != nil {
+			return nil, errors.Join(err, tree.Close())
+		}
+	}
+	return tree, nil
+}
+
+// show makes the file system of an image.
+func (o *opener) show(i *instance, img *source.Image, cacheDir string, c serve.Config) error {
+	store, err := o.store(cacheDir)
+	if err != nil {
+		return err
+	}
+	i.closers = append(i.closers, store)
+	i.target, err = serve.NewImage(img, store.Cache, c)
+	return err
+}
+
+// openLess reports whether the files of i need no opening: all that are never
+// written.
+func (i *instance) openLess() bool { return i.target.Image != nil }
+
+// fuseFS is the file system of i.
+func (i *instance) fuseFS() fuse.RawFileSystem { return i.target.FS }
