@@ -45,7 +45,14 @@ func (r *Reader) background(ctx context.Context, chunks []storage.Chunk, p prior
 	var first error
 	for _, sp := range r.planInOrder(wanted, maxRange) {
 		sp.paid = sp.cost()
-		if err := r.c.gate.enter(ctx, p, sp.paid); err != nil {
+		err := ctx.Err()
+		if p == byPrefetch {
+			err = r.o.PrefetchRate.Wait(ctx, sp.end-sp.off)
+		}
+		if err == nil {
+			err = r.c.gate.enter(ctx, p, sp.paid)
+		}
+		if err != nil {
 			once.Do(func() { first = err })
 			break
 		}

@@ -264,15 +264,68 @@ func (r *Reader) bring(ctx context.Context, sp *span, p priority) {
 			mine = append(mine, f)
 		}
 	}
-	for _, part := range r.plan(mine, sp.end-sp.off) {
+	free := r.siblings(mine)
+	for _, part := range r.plan(append(mine, free...), sp.end-sp.off) {
 		r.fetch(ctx, &part, p)
 		for _, f := range part.flights {
 			f.s.unlockChunk(f.ch.Index)
 		}
 	}
+	for _, f := range free {
+		f.land(nil, errAbandoned)
+		f.retire()
+		f.leave()
+	}
 	for _, f := range others {
 		r.bringOther(ctx, f, p)
 	}
+}
+
+// siblings makes flights for the other chunks of the groups that are about to
+// be fetched: they come with the same bytes.
+func (r *Reader) siblings(flights []*flight) (free []*flight) {
+	var seen map[*storage.Group]bool
+	for _, f := range flights {
+		b, g := f.ch.Blob, f.ch.Group
+		if f.ch.Flags&storage.InGroup == 0 || b.Neighbour == nil || f.s.data == nil || seen[g] {
+			continue
+		}
+		if seen == nil {
+			seen = make(map[*storage.Group]bool)
+		}
+		seen[g] = true
+		for _, step := range []int64{-1, 1} {
+			for i := int64(f.ch.Index) + step; i >= 0 && i < maxChunks; i += step {
+				ch, ok := b.Neighbour(uint32(i))
+				if !ok || !sameGroup(&ch, &f.ch) || checkChunk(&ch) != nil {
+					break
+				}
+				free = append(free, r.claimLocked(f.s, &ch)...)
+			}
+		}
+	}
+	return free
+}
+
+func sameGroup(a, b *storage.Chunk) bool {
+	return a.Blob == b.Blob && a.Flags&b.Flags&storage.InGroup != 0 && a.Group != nil && a.Group.Offset == b.Group.Offset && a.Group.Size == b.Group.Size &&
+		a.Group.Bits == b.Group.Bits && a.Group.UncompressedSize == b.Group.UncompressedSize
+}
+
+// claimLocked makes a flight for a chunk that is missing and that no process
+// fetches, and takes its lock.
+func (r *Reader) claimLocked(s *store, ch *storage.Chunk) []*flight {
+	if !keepable(ch) {
+		return nil
+	}
+	mine := r.claim([]*flight{{s: s, ch: *ch, seal: r.c.seals.seal(ch)}})
+	if len(mine) > 0 && !s.lockChunk(ch.Index) {
+		mine[0].land(nil, errAbandoned)
+		mine[0].retire()
+		mine[0].leave()
+		return nil
+	}
+	return mine
 }
 
 // lockChunk takes the lock of a chunk among processes.
@@ -369,6 +422,9 @@ func (r *Reader) ask(ctx context.Context, blob string, b []byte, off int64, p pr
 			n.prefetch.Add(uint64(len(b)))
 		}
 	})
+	if err := r.o.Rate.Wait(ctx, int64(len(b))); err != nil {
+		return err
+	}
 	return r.b.ReadAt(ctx, blob, b, off)
 }
 
@@ -430,19 +486,19 @@ func (r *Reader) again(ctx context.Context, f *flight, p priority, first error) 
 // groupBuffer has the decoded bytes of the last group: chunks of one group
 // come one after another.
 type groupBuffer struct {
-	pool  *buffers
-	group *storage.Group
-	data  []byte
+	pool *buffers
+	of   *storage.Chunk // one that is in the group
+	data []byte
 }
 
 func (g *groupBuffer) decode(dst, b []byte, ch *storage.Chunk) error {
-	if g.group == nil || g.group.Offset != ch.Group.Offset || g.group.Bits != ch.Group.Bits || g.group.UncompressedSize != ch.Group.UncompressedSize {
+	if g.of == nil || !sameGroup(g.of, ch) {
 		g.release()
 		g.data = g.pool.get(int(ch.Group.UncompressedSize))
 		if err := codec.DecodeGroup(g.data, b, ch); err != nil {
 			return err
 		}
-		g.group = ch.Group
+		g.of = ch
 	}
 	return codec.FromGroup(dst, g.data, ch)
 }
@@ -451,7 +507,7 @@ func (g *groupBuffer) release() {
 	if g.data != nil {
 		g.pool.put(g.data)
 	}
-	g.data, g.group = nil, nil
+	g.data, g.of = nil, nil
 }
 
 // keep writes a landed chunk to disk, if it can be and there is room.

@@ -8,14 +8,17 @@ import (
 	"sync"
 
 	"github.com/sluicefs/sluice/storage"
+	"github.com/sluicefs/sluice/storage/backend"
 )
 
 // ReaderOptions of a Reader. The zero value is the default.
 type ReaderOptions struct {
-	Window     int64 // bytes that a reader in sequence is read ahead at most; default 8 MiB, negative: never
-	MaxRange   int64 // bytes of a merged range at most; default 1 MiB
-	MergeGap   int64 // bytes nobody wants that may lie between two chunks of one range; default 4 KiB, negative: none
-	NoPrefetch bool  // Prefetch does nothing
+	Window   int64 // bytes that a reader in sequence is read ahead at most; default 8 MiB, negative: never
+	MaxRange int64 // bytes of a merged range at most; default 1 MiB
+	MergeGap int64 // bytes nobody wants that may lie between two chunks of one range; default 4 KiB, negative: none
+
+	Rate         *backend.Rate // of all that is fetched; may be shared by readers, nil is no limit
+	PrefetchRate *backend.Rate // of what is prefetched, in addition
 }
 
 // Reader is the [storage.Reader] of one image: a cache before a backend. Its

@@ -322,3 +322,52 @@ func TestWithoutDirectory(t *testing.T) {
 		t.Errorf("read of a blob that is gone: got %v, want fs.ErrNotExist", err)
 	}
 }
+
+// TestOneChunkOfAGroupBringsTheOthers: a batch is fetched and decoded once,
+// not once for each of its chunks.
+func TestOneChunkOfAGroupBringsTheOthers(t *testing.T) {
+	plain := newTestBlob(1, 12, 3000, storage.None, true)
+	b := &testBlob{blob: &storage.Blob{ID: plain.blob.ID, ChunkCount: 12, Compressor: storage.Zstd}, plain: plain.plain}
+	for at := 0; at < 12; at += 4 { // three batches of four chunks
+		var batch []byte
+		g := &storage.Group{Offset: int64(len(b.stored))}
+		for _, ch := range plain.chunks[at : at+4] {
+			ch.Blob, ch.Group, ch.GroupOffset = b.blob, g, uint32(len(batch))
+			ch.Offset, ch.Size = g.Offset, 0
+			ch.Flags |= storage.InGroup | storage.Compressed
+			batch = append(batch, plain.contents(&ch)...)
+			b.chunks = append(b.chunks, ch)
+		}
+		stored, err := codec.Compress(nil, batch, storage.Zstd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Size, g.UncompressedSize = uint32(len(stored)), uint32(len(batch))
+		b.stored = append(b.stored, stored...)
+	}
+	b.blob.Neighbour = func(i uint32) (storage.Chunk, bool) {
+		if i >= 12 {
+			return storage.Chunk{}, false
+		}
+		return b.chunks[i], true
+	}
+	m := backendOf(b)
+	dir := t.TempDir()
+	_, r := openTest(t, dir, Options{}, m, ReaderOptions{})
+	for _, i := range []int{6, 4, 7, 5} {
+		ext, want := b.file(i, i+1)
+		read(t, r, ext, want)
+		r.settle()
+	}
+	if n, _ := m.counts(); n != 1 {
+		t.Errorf("requests for the four chunks of a batch: got %d, want 1", n)
+	}
+	ext, want := b.file(0, 12)
+	read(t, r, ext, want)
+	if _, n := m.counts(); n != int64(len(b.stored)) {
+		t.Errorf("bytes fetched: got %d, want %d", n, len(b.stored))
+	}
+	waitKept(t, r, b)
+	_, r = openTest(t, dir, Options{}, &memBackend{}, ReaderOptions{})
+	read(t, r, ext, want)
+}
