@@ -26,6 +26,7 @@ func TestCreateFromDirectory(t *testing.T) {
 		t.Run(fmt.Sprintf("v%d-%v-%d-%v", opt.Version, opt.Compressor, opt.ChunkSize, opt.Digester), func(t *testing.T) {
 			tree, res, dir := create(t, Dir(src), opt)
 			sameLines(t, "image", treeLines(t, tree, blobFiles(dir)), want)
+			clean(t, filepath.Join(dir, "image.boot"), dir)
 			for _, b := range res.Written {
 				if got := hashFile(t, b.Path); got != b.ID {
 					t.Errorf("SHA-256 of the blob: got %s, want its id %s", got, b.ID)
