@@ -33,7 +33,11 @@ func Open(name string, o *Options) (image.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := open(m, name, o)
+	var t image.Tree
+	err = m.Guarded(func() (err error) {
+		t, err = open(m, name, o)
+		return err
+	})
 	if err != nil {
 		m.Close()
 		return nil, fmt.Errorf("%s: %w", name, err)

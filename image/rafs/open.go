@@ -63,21 +63,25 @@ func New(m *mmap.Map, o *Options) (image.Tree, error) {
 	if o == nil {
 		o = &Options{}
 	}
-	switch Version(m.Bytes()) {
-	case 5:
-		if t, err := newV5(m); err == nil {
-			return t, nil
-		} else {
-			return nil, err
-		}
-	case 6:
-		if t, err := newV6(m, o.BlobID); err == nil {
-			return t, nil
-		} else {
-			return nil, err
-		}
+	version := 0
+	if err := m.Guarded(func() error { version = Version(m.Bytes()); return nil }); err != nil {
+		return nil, formatError("rafs", -1, "%v", err)
 	}
-	return nil, &image.FormatError{Format: "rafs", Offset: -1, What: "no superblock of version 5 or 6"}
+	switch version {
+	case 5:
+		t, err := newV5(m)
+		if err != nil {
+			return nil, err // not a nil *V5 in an interface
+		}
+		return t, nil
+	case 6:
+		t, err := newV6(m, o.BlobID)
+		if err != nil {
+			return nil, err
+		}
+		return t, nil
+	}
+	return nil, formatError("rafs", -1, "no superblock of version 5 or 6")
 }
 
 // IDFromName returns what stands before the first dot of a file's name if it

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"unsafe"
 )
 
@@ -126,6 +127,19 @@ func (m *Map) Fault(recovered any) error {
 		panic(recovered)
 	}
 	return ErrTruncated
+}
+
+// Guarded calls f, which may read the mapping; a fault there ends f with
+// [ErrTruncated].
+func (m *Map) Guarded(f func() error) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if e := m.Fault(recover()); e != nil {
+			err = e
+		}
+	}()
+	return f()
 }
 
 // Touch reads one byte of each page of b, so that a fault happens now.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -13,13 +12,8 @@ import (
 
 // read returns the byte at i, guarded.
 func read(m *mmap.Map, b []byte, i int) (c byte, err error) {
-	defer func(old bool) {
-		debug.SetPanicOnFault(old)
-		if e := m.Fault(recover()); e != nil {
-			err = e
-		}
-	}(debug.SetPanicOnFault(true))
-	return b[i], nil
+	err = m.Guarded(func() error { c = b[i]; return nil })
+	return c, err
 }
 
 func TestCutFileGivesAnError(t *testing.T) {
