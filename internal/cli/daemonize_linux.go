@@ -100,13 +100,13 @@ func (f *mountFlags) foregroundArgs(src, point, log string) []string {
 	args := []string{
 		"mount", "--type=" + f.kind, "--platform=" + f.platform, "--cache-dir=" + f.cacheDir,
 		"--cache-size=" + f.quota, "--on-outage=" + f.onOutage, "--prefetch=" + f.prefetch,
-		"--io=" + f.transport, "--passthrough=" + f.passthrough, "--log=" + log,
+		"--retry=" + f.retry.String(), "--io=" + f.transport, "--passthrough=" + f.passthrough, "--log=" + log,
 		fmt.Sprintf("--plain-http=%t", f.plainHTTP), fmt.Sprintf("--verify=%t", f.verify),
 		fmt.Sprintf("--debug=%t", f.debug), fmt.Sprintf("--read-only=%t", f.readOnly),
 		fmt.Sprintf("--allow-other=%t", f.allowOther), fmt.Sprintf("--uid=%d", f.uid),
 		fmt.Sprintf("--gid=%d", f.gid), "--cache-timeout=" + f.cacheTimeout.String(),
 	}
-	for name, v := range map[string]string{"profile": f.profile, "blob-dir": f.blobDir} {
+	for name, v := range map[string]string{"profile": f.profile, "blob-dir": f.blobDir, "endpoint": f.endpoint, "region": f.region} {
 		if v != "" {
 			args = append(args, "--"+name+"="+v)
 		}

@@ -46,6 +46,7 @@ func (f *mountFlags) applyOption(name, value string) (err error) {
 		"type": &f.kind, "blob-dir": &f.blobDir, "platform": &f.platform, "cache-dir": &f.cacheDir,
 		"cache-size": &f.quota, "on-outage": &f.onOutage, "prefetch": &f.prefetch, "profile": &f.profile,
 		"io": &f.transport, "passthrough": &f.passthrough, "log": &f.log,
+		"endpoint": &f.endpoint, "region": &f.region,
 	}
 	truth := map[string]*bool{
 		"ro": &f.readOnly, "read-only": &f.readOnly, "allow-other": &f.allowOther, "plain-http": &f.plainHTTP,

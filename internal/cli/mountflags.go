@@ -18,6 +18,7 @@ import (
 	"github.com/sluicefs/sluice/fuse"
 	"github.com/sluicefs/sluice/internal/serve"
 	"github.com/sluicefs/sluice/internal/source"
+	"github.com/sluicefs/sluice/storage/backend"
 	"github.com/sluicefs/sluice/storage/cache"
 )
 
@@ -32,6 +33,9 @@ type sourceFlags struct {
 	quota       string
 	verify      bool
 	onOutage    string
+	retry       time.Duration
+	endpoint    string
+	region      string
 	prefetch    string
 	profile     string
 	transport   string
@@ -48,6 +52,9 @@ func (f *sourceFlags) add(fs *pflag.FlagSet, env *Env) {
 	fs.StringVar(&f.quota, "cache-size", "0", "bytes that the cache may take, with K, M, G or T; 0 is no limit")
 	fs.BoolVar(&f.verify, "verify", false, "verify cached data again at its first use (what is fetched always is)")
 	fs.StringVar(&f.onOutage, "on-outage", "wait", "reads while the origin is away: wait or error")
+	fs.DurationVar(&f.retry, "retry", 30*time.Second, "how long a failed fetch is tried again before that")
+	fs.StringVar(&f.endpoint, "endpoint", env.Getenv("AWS_ENDPOINT_URL"), "host or URL of the object store (default: $AWS_ENDPOINT_URL, else the store's own)")
+	fs.StringVar(&f.region, "region", "", "region of the object store")
 	fs.StringVar(&f.prefetch, "prefetch", "image", "fetch ahead: image (what it asks for), all, none")
 	fs.StringVar(&f.profile, "profile", "", "fetch ahead by a profile that 'sluice record' wrote")
 	fs.StringVar(&f.transport, "io", "auto", "way of requests: auto, classic, clone, uring")
@@ -142,16 +149,20 @@ func (f *sourceFlags) config(env *Env) (serve.Config, error) {
 		return c, usageError{err}
 	}
 	logger := slog.New(slog.NewTextHandler(env.Stderr, nil))
+	outage, err := backend.ParsePolicy(f.onOutage)
+	if err != nil {
+		return c, usageError{err}
+	}
 	c = serve.Config{
 		Source: source.Options{
 			CacheDir: f.cacheDir, BlobDir: f.blobDir, PlainHTTP: f.plainHTTP, Platform: platform,
+			Endpoint: f.endpoint, Region: f.region, Outage: outage, RetryDeadline: f.retry, Log: logger,
 			Warn: func(format string, args ...any) { fmt.Fprintf(env.Stderr, "sluice: "+format+"\n", args...) },
 		},
 		Cache:       cache.Options{Quota: quota},
 		Transport:   transports[f.transport].transport,
 		CloneFd:     transports[f.transport].clone,
 		Passthrough: f.passthrough,
-		Outage:      f.onOutage,
 		Prefetch:    f.prefetch,
 		Profile:     f.profile,
 		Debug:       f.debug,

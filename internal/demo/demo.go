@@ -236,8 +236,8 @@ func (s *state) use(ctx context.Context) error {
 	start := time.Now()
 	before := s.reg.Requests.Load()
 	target, err := serve.Open(ctx, ref, serve.Config{
-		Source: source.Options{CacheDir: filepath.Join(s.opts.Dir, "cache")},
-		Outage: "error", Prefetch: "none", Transport: transport(s.opts.Transport),
+		Source:   source.Options{CacheDir: filepath.Join(s.opts.Dir, "cache")},
+		Prefetch: "none", Transport: transport(s.opts.Transport),
 		Log: slog.New(slog.NewTextHandler(out, nil)),
 	})
 	if err != nil {

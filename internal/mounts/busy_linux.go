@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 )
 
 // User is a process that keeps a mount busy.
@@ -21,24 +24,51 @@ func (u User) String() string { return fmt.Sprintf("%s (pid %d, %s)", u.Command,
 
 // Users returns the processes that have something open on the mount m, as
 // far as this user may see them. It looks only at /proc and asks the mount
-// nothing, so it does not hang on one that does not answer.
+// nothing. A look at a process that hangs in the kernel may hang as well: after
+// a second what has been found until then is returned.
 func Users(m Info) []User {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return nil
 	}
-	var out []User
+	found := make(chan User, len(dirs))
+	var looking sync.WaitGroup
+	slots := make(chan struct{}, 64)
 	for _, dir := range dirs {
-		what := usage(dir, m)
-		if what == "" {
-			continue
-		}
-		pid, _ := strconv.Atoi(filepath.Base(dir))
-		comm, _ := os.ReadFile(dir + "/comm")
-		out = append(out, User{PID: pid, Command: strings.TrimSpace(string(comm)), What: what})
+		// One of these may stay behind for as long as its process waits.
+		looking.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			what := usage(dir, m)
+			if what == "" {
+				what = mapped(dir, m)
+			}
+			if what != "" {
+				pid, _ := strconv.Atoi(filepath.Base(dir))
+				comm, _ := os.ReadFile(dir + "/comm")
+				found <- User{PID: pid, Command: strings.TrimSpace(string(comm)), What: what}
+			}
+		})
 	}
-	return out
+	done := make(chan struct{})
+	go func() { looking.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(lookPatience):
+	}
+	var out []User
+	for {
+		select {
+		case u := <-found:
+			out = append(out, u)
+		default:
+			slices.SortFunc(out, func(a, b User) int { return a.PID - b.PID })
+			return out
+		}
+	}
 }
+
+const lookPatience = 2 * time.Second
 
 // usage says in which way the process in dir uses m, or "".
 func usage(dir string, m Info) string {
@@ -51,9 +81,6 @@ func usage(dir string, m Info) string {
 	}
 	if fd := openFile(dir, m); fd != "" {
 		return "open file " + fd
-	}
-	if f := mapped(dir, m); f != "" {
-		return "mapped file " + f
 	}
 	return ""
 }
@@ -75,7 +102,7 @@ func openFile(dir string, m Info) string {
 	return ""
 }
 
-// mapped returns the name of a file of m's file system that is mapped.
+// mapped says which file of m's file system is mapped, or "".
 func mapped(dir string, m Info) string {
 	major, minor, ok := strings.Cut(m.Dev, ":")
 	if !ok {
@@ -95,7 +122,7 @@ func mapped(dir string, m Info) string {
 	sc := bufio.NewScanner(f)
 	for sc.Scan() {
 		if p := strings.Fields(sc.Text()); len(p) >= 6 && p[3] == dev {
-			return p[5]
+			return "mapped file " + p[5]
 		}
 	}
 	return ""
