@@ -22,42 +22,30 @@ func (q *queue) grow() {
 	for _, s := range q.slots[first:] {
 		q.register(s)
 	}
-	// A new entry does not pick up what waits already; only a commit does.
+	q.ring.RawFlush()
+	// A new entry does not pick up what waits already; only a commit does. So
+	// a fresh request has to be made now, after the entry is there. One that
+	// waits itself sets nothing going, which is why each is made anew.
 	for range n {
 		q.kick()
 	}
 }
 
 // kick has a request made on the queue's processor, whose commit sets waiting
-// requests going.
+// requests going. It does not wait for the answer.
 func (q *queue) kick() {
-	if q.c.opts.Path == "" {
+	if q.c.opts.Path == "" || int(q.kicks.Load()) >= q.c.opts.MaxDepth {
 		return
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed {
-		return
-	}
-	if q.kicks == nil {
-		q.kicks = make(chan struct{}, q.c.opts.MaxDepth)
-		go q.kicker(q.kicks)
-	}
-	select {
-	case q.kicks <- struct{}{}:
-	default: // as many are under way as there can be entries
-	}
-}
-
-// kicker calls statfs on its own mount. It is not waited for: after the end of
-// the session its call fails, and it leaves.
-func (q *queue) kicker(kicks <-chan struct{}) {
-	runtime.LockOSThread()
-	if sys.BindThread(q.cpu) != nil {
-		return // requests of this processor do not come from here
-	}
-	for range kicks {
+	q.kicks.Add(1)
+	go func() {
+		defer q.kicks.Add(-1)
+		runtime.LockOSThread() // the thread ends with us
+		if sys.BindThread(q.cpu) != nil {
+			return // requests of this processor do not come from here
+		}
 		var st unix.Statfs_t
+		// After the end of the session it fails, which is as good.
 		_ = unix.Statfs(q.c.opts.Path, &st)
-	}
+	}()
 }

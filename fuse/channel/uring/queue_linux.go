@@ -33,13 +33,13 @@ type queue struct {
 	late   atomic.Pointer[slot] // answered away from the owner; a stack
 	want   atomic.Int32         // entries to add
 	asleep atomic.Bool          // the owner sleeps, or is about to
+	kicks  atomic.Int32         // calls of kick that are under way
 
 	idlers sync.WaitGroup // spare threads
 
 	mu     sync.Mutex
 	spares []chan bool // threads that lost their turn; true: own the queue again
 	closed bool
-	kicks  chan struct{} // to the kicker, once there is one
 	mem    [][]byte
 }
 
@@ -214,10 +214,6 @@ func (q *queue) dismiss() {
 		s <- false
 	}
 	q.spares = nil
-	if q.kicks != nil {
-		close(q.kicks)
-		q.kicks = nil
-	}
 	close(q.left)
 }
 

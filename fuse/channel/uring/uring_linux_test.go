@@ -48,7 +48,14 @@ func start(t *testing.T, opts Options, block bool) *session {
 	if err := s.point.Attach(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = unix.Unmount(s.point.Path(), unix.MNT_DETACH) })
+	t.Cleanup(func() {
+		select {
+		case <-s.served:
+		default: // a failed test must not leave callers that nobody can kill
+			_ = s.point.Abort()
+		}
+		_ = unix.Unmount(s.point.Path(), unix.MNT_DETACH)
+	})
 	dev, err := device.New(s.point.FD(), device.Options{})
 	if err != nil {
 		t.Fatal(err)
