@@ -161,7 +161,13 @@ func (s *Server) abandon() {
 func (s *Server) afterInit() {
 	defer close(s.probed)
 	<-s.e.ready
-	if s.e.state.Load() != sessionOn || s.point == nil || s.e.resumed {
+	if s.e.state.Load() != sessionOn || s.point == nil {
+		return
+	}
+	// Aborting needs the device number, which cannot be found any more once
+	// the mount has been taken out of the tree.
+	_, _ = s.point.Device()
+	if s.e.resumed {
 		return
 	}
 	if n := s.e.opts.MaxReadAhead; n > int(s.e.initIn.MaxReadAhead) {
