@@ -145,7 +145,11 @@ var (
 	_ fs.NodeOpener      = (*Node)(nil)
 	_ fs.NodeReaddirer   = (*Node)(nil)
 	_ fs.NodeReadlinker  = (*Node)(nil)
+	_ fs.NodeRenamer     = (*Node)(nil)
+	_ fs.NodeRmdirer     = (*Node)(nil)
+	_ fs.NodeSetattrer   = (*Node)(nil)
 	_ fs.NodeStatfser    = (*Node)(nil)
+	_ fs.NodeUnlinker    = (*Node)(nil)
 	_ fs.FileReader      = (*handle)(nil)
 	_ fs.FileReleaser    = (*handle)(nil)
 )
@@ -235,6 +239,23 @@ func (n *Node) Listxattr(_ context.Context, dest []byte) (uint32, syscall.Errno)
 		return uint32(len(all)), syscall.ERANGE
 	}
 	return uint32(copy(dest, all)), fs.OK
+}
+
+// Unlink implements fs.NodeUnlinker. It and the three below it are what the
+// node layer would otherwise do by itself, in its own tree.
+func (n *Node) Unlink(context.Context, string) syscall.Errno { return syscall.EROFS }
+
+// Rmdir implements fs.NodeRmdirer.
+func (n *Node) Rmdir(context.Context, string) syscall.Errno { return syscall.EROFS }
+
+// Rename implements fs.NodeRenamer.
+func (n *Node) Rename(context.Context, string, fs.InodeEmbedder, string, uint32) syscall.Errno {
+	return syscall.EROFS
+}
+
+// Setattr implements fs.NodeSetattrer.
+func (n *Node) Setattr(context.Context, fs.FileHandle, *fuse.SetAttrIn, *fuse.AttrOut) syscall.Errno {
+	return syscall.EROFS
 }
 
 // Statfs implements fs.NodeStatfser.
