@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"sync"
 	"syscall"
 
 	"github.com/sluicefs/sluice/fuse"
@@ -65,13 +66,20 @@ func (b *rawBridge) lookup(ctx *fuse.Context, p *Inode, name string, out *fuse.E
 
 // entryAttr asks a node for its attributes where no Lookup gave them.
 func (b *rawBridge) entryAttr(ctx *fuse.Context, n *Inode, out *fuse.EntryOut) {
-	if g, ok := n.ops.(NodeGetattrer); ok {
-		var a fuse.AttrOut
-		if g.Getattr(ctx, nil, &a) == 0 {
-			out.Attr = a.Attr
-		}
+	g, ok := n.ops.(NodeGetattrer)
+	if !ok {
+		return
 	}
+	a := attrOuts.Get().(*fuse.AttrOut)
+	*a = fuse.AttrOut{}
+	if g.Getattr(ctx, nil, a) == 0 {
+		out.Attr = a.Attr
+	}
+	attrOuts.Put(a)
 }
+
+// attrOuts are lent to methods, as the room for an answer always is.
+var attrOuts = sync.Pool{New: func() any { return new(fuse.AttrOut) }}
 
 // lookupDots answers the questions of an NFS server: what is the inode of
 // this number, and where is it?

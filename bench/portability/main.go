@@ -27,6 +27,7 @@ const (
 	peer    = "github.com/hanwen/go-fuse/v2"
 	sluice  = "github.com/sluicefs/sluice"
 	peerVer = "v2.12.1"
+	stargz  = "github.com/containerd/stargz-snapshotter/estargz"
 )
 
 var (
@@ -41,11 +42,16 @@ type program struct {
 	module, version string
 	tests           []string // packages whose tests are run
 	build           []string // packages that are built
+	edit            []string // further arguments of "go mod edit"
 }
 
 var programs = map[string]program{
-	"rclone": {"github.com/rclone/rclone", "v1.71.0", []string{"./cmd/mount2"}, []string{"./cmd/mount2"}},
-	"stargz": {"github.com/containerd/stargz-snapshotter", "v0.17.0", []string{"./fs/..."}, []string{"./fs/..."}},
+	"rclone": {"github.com/rclone/rclone", "v1.71.0", []string{"./cmd/mount2"}, []string{"./cmd/mount2"}, nil},
+	"stargz": {
+		"github.com/containerd/stargz-snapshotter", "v0.18.2", []string{"./fs/..."}, []string{"./fs/..."},
+		// a module beside it that it takes from its own tree
+		[]string{"-dropreplace=" + stargz, "-require=" + stargz + "@v0.18.2"},
+	},
 }
 
 func main() {
@@ -201,7 +207,7 @@ func (p program) port(dir string) error {
 		return err
 	}
 	for _, args := range [][]string{
-		{"mod", "edit", "-replace", sluice + "=" + abs, "-require", sluice + "@v0.0.0"},
+		append([]string{"mod", "edit", "-replace", sluice + "=" + abs, "-require", sluice + "@v0.0.0"}, p.edit...),
 		{"mod", "tidy", "-e"},
 		append([]string{"build"}, p.build...),
 	} {
