@@ -65,7 +65,7 @@ var rules = []rule{
 	{"internal/...", []string{
 		"api", "fuse/...", "fs/...", "vfs/...", "image/...", "storage/...", "splice",
 		"internal/sys", "internal/kernel", "internal/mmap", "internal/source", "internal/serve", "internal/ctl",
-		"internal/mounts", "internal/registry", "internal/sandbox", "internal/demo", "internal/daemon/...",
+		"internal/mounts", "internal/doctor", "internal/registry", "internal/sandbox", "internal/demo", "internal/daemon/...",
 	}},
 	{"examples/...", []string{"fuse/...", "fs/...", "image/...", "storage/...", "vfs/..."}},
 }

@@ -1,0 +1,266 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/sluicefs/sluice/internal/sandbox"
+	"github.com/sluicefs/sluice/internal/serve"
+	"github.com/sluicefs/sluice/internal/source"
+)
+
+// runFlags are those of run and record.
+type runFlags struct {
+	sourceFlags
+	env        []string
+	workdir    string
+	state      string
+	hostname   string
+	quiet      bool
+	readOnly   bool
+	userName   string
+	profileOut string // file that record writes
+}
+
+func (f *runFlags) addRun(cmd *cobra.Command, env *Env) {
+	fs := cmd.Flags()
+	f.add(fs, env)
+	fs.StringArrayVarP(&f.env, "env", "e", nil, "set a variable NAME=VALUE of the command's environment")
+	fs.StringVarP(&f.workdir, "workdir", "w", "", "working directory in the image (default: what the image says)")
+	fs.StringVar(&f.state, "state", "", "directory that keeps what the command writes (default: memory, dropped at the end)")
+	fs.StringVar(&f.hostname, "hostname", "", "host name that the command sees (default: the machine's)")
+	fs.BoolVar(&f.readOnly, "read-only", false, "no writable overlay")
+	fs.StringVarP(&f.userName, "user", "u", "", "numeric UID[:GID] to run as (default: root)")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "do not say at the end what was fetched")
+	// All behind the image reference is the command's.
+	fs.SetInterspersed(false)
+}
+
+func newRunCmd(env *Env) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run REF [-- COMMAND [ARG...]]",
+		Short: "Run a command in an image that has not been downloaded",
+		Long: `Run a command with the image as its root, in namespaces of its own, with a
+writable overlay on top that is dropped at the end. Without a command the
+image's own entry point is run. At the end it says how long the first output
+took, and how much of the image was fetched. The exit code is the command's.
+
+It is for trying images out: the network is the host's, and nothing limits
+what the command may use. Without root it needs user namespaces.`,
+		Example: `  sluice run docker://registry.example/python:3 -- python3 -c 'print(1)'
+  sluice run oci:./layout -- sh -c 'ls /; id'`,
+		Args: needArgs(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runOrReexec(cmd.Context(), env, &f, args)
+		},
+	}
+	f.addRun(cmd, env)
+	return cmd
+}
+
+func newRecordCmd(env *Env) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "record REF [-- COMMAND [ARG...]]",
+		Short: "Record what a command reads of an image",
+		Long: `Run a command as "sluice run" does and write a profile: the ranges of files
+that it read, in order. A mount with --profile fetches them ahead of the reads,
+and "sluice image optimize" writes an image in which they lie together.`,
+		Example: `  sluice record --output python.json docker://registry.example/python:3 -- python3 -c 'print(1)'
+  sluice mount --profile python.json docker://registry.example/python:3 /mnt/python`,
+		Args: needArgs(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runOrReexec(cmd.Context(), env, &f, args)
+		},
+	}
+	f.addRun(cmd, env)
+	cmd.Flags().StringVar(&f.profileOut, "output", "profile.json", "file to write the profile to")
+	return cmd
+}
+
+// runOrReexec runs the command, in a user namespace where this user may not
+// mount.
+func runOrReexec(ctx context.Context, env *Env, f *runFlags, args []string) error {
+	if os.Geteuid() != 0 {
+		code, err := sandbox.AsRoot(ctx, os.Args, inNamespace)
+		if err == nil && code != exitDone {
+			err = exitError{code}
+		}
+		return err
+	}
+	ref, err := source.Parse(args[0], source.Kind(f.kind))
+	if err != nil {
+		return err
+	}
+	if !ref.Kind.Image() {
+		return usageError{fmt.Errorf("%s is of type %s: an image is needed", ref, ref.Kind)}
+	}
+	c, err := f.config(env)
+	if err != nil {
+		return err
+	}
+	uid, gid, err := parseUser(f.userName)
+	if err != nil {
+		return err
+	}
+	c.Record = f.profileOut != ""
+	ctx, cancel := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	base, err := os.MkdirTemp("", "sluice-run-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(base)
+	start := time.Now()
+	target, err := serve.Open(ctx, ref, c)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	m, err := serve.Start(target.FS, serve.Options{
+		Mountpoint: base, Source: ref.Text, Type: target.Type, Fuse: target.Fuse,
+		Logger: log.New(env.Stderr, "", log.LstdFlags), Inspect: target.Inspector(),
+	})
+	if err != nil {
+		return err
+	}
+	target.Image.Start()
+	mounted := time.Since(start)
+	conf, err := commandOf(target.Image.Image.Config, args[1:], f)
+	var res sandbox.Result
+	if err == nil {
+		conf.Root, conf.UID, conf.GID = m.Point(), uid, gid
+		res, err = sandbox.Run(ctx, conf, sandbox.Streams{Stdin: stdinFile(env), Stdout: env.Stdout, Stderr: env.Stderr})
+	}
+	var stats serve.Stats
+	target.Image.Stats(&stats)
+	ending, stop := context.WithTimeout(context.Background(), busyPatience)
+	defer stop()
+	err = errors.Join(err, m.End(ending))
+	if err == nil && f.profileOut != "" {
+		err = saveProfile(env, target.Image, conf.Args, f.profileOut)
+	}
+	if err != nil {
+		return err
+	}
+	if !f.quiet {
+		printRun(env.Stderr, mounted, res, stats.Image)
+	}
+	if res.ExitCode != 0 {
+		return exitError{res.ExitCode}
+	}
+	return nil
+}
+
+func saveProfile(env *Env, i *serve.ImageFS, command []string, path string) error {
+	p, err := i.Profile()
+	if err != nil {
+		return err
+	}
+	p.Command = command
+	if err := p.Save(path); err != nil {
+		return fmt.Errorf("write profile: %w", err)
+	}
+	fmt.Fprintf(env.Stderr, "profile: %d reads in %s\n", len(p.Reads), path)
+	return nil
+}
+
+func printRun(w io.Writer, mounted time.Duration, res sandbox.Result, i *serve.ImageStats) {
+	first := "no output"
+	if res.FirstOutput > 0 {
+		first = "first output after " + durationText(mounted+res.FirstOutput)
+	}
+	share := ""
+	if i.StoredBytes > 0 {
+		share = fmt.Sprintf(" of %s (%.1f %%)", bytesText(i.StoredBytes), 100*float64(i.FetchedBytes)/float64(i.StoredBytes))
+	}
+	fmt.Fprintf(w, "sluice: mounted in %s, %s, ended after %s; fetched %s%s in %d requests\n",
+		durationText(mounted), first, durationText(mounted+res.Total), bytesText(i.FetchedBytes), share, i.FetchedRequests)
+}
+
+// commandOf puts together what to run from what the image says and what the
+// user wants.
+func commandOf(image v1.Config, args []string, f *runFlags) (sandbox.Config, error) {
+	c := sandbox.Config{
+		Args: args, Dir: f.workdir, State: f.state, ReadOnly: f.readOnly, Hostname: f.hostname,
+		Env: append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}, image.Env...),
+	}
+	if term := os.Getenv("TERM"); term != "" {
+		c.Env = append(c.Env, "TERM="+term)
+	}
+	for _, e := range f.env {
+		if !strings.Contains(e, "=") {
+			return c, usageError{fmt.Errorf("--env %s: want NAME=VALUE", e)}
+		}
+		c.Env = append(c.Env, e)
+	}
+	c.Env = lastOfEach(c.Env)
+	if len(c.Args) == 0 {
+		c.Args = append(append([]string{}, image.Entrypoint...), image.Cmd...)
+	}
+	if len(c.Args) == 0 {
+		return c, usageError{errors.New("the image does not say what to run: give a command")}
+	}
+	if c.Dir == "" {
+		c.Dir = image.WorkingDir
+	}
+	if c.State != "" {
+		abs, err := filepath.Abs(c.State)
+		if err != nil {
+			return c, err
+		}
+		c.State = abs
+	}
+	return c, nil
+}
+
+// lastOfEach keeps the last of the variables with one name.
+func lastOfEach(env []string) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, e := range slices.Backward(env) {
+		name, _, _ := strings.Cut(e, "=")
+		if !seen[name] {
+			seen[name] = true
+			out = append(out, e)
+		}
+	}
+	slices.Reverse(out)
+	return out
+}
+
+// parseUser parses "UID" or "UID:GID".
+func parseUser(s string) (uid, gid int, err error) {
+	if s == "" {
+		return 0, 0, nil
+	}
+	u, g, both := strings.Cut(s, ":")
+	if uid, err = strconv.Atoi(u); err == nil && both {
+		gid, err = strconv.Atoi(g)
+	}
+	if err != nil || uid < 0 || gid < 0 {
+		return 0, 0, usageError{fmt.Errorf("--user %s: want numbers, UID or UID:GID", s)}
+	}
+	return uid, gid, nil
+}
+
+// stdinFile is the command's standard input, if it is a file.
+func stdinFile(env *Env) *os.File {
+	f, _ := env.Stdin.(*os.File)
+	return f
+}
