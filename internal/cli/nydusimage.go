@@ -31,11 +31,14 @@ func newNydusImageCmd(env *Env) *cobra.Command {
 	fs.StringP("log-file", "o", "", "log file (everything goes to standard error)")
 	fs.StringP("log-level", "l", "info", "log level: trace, debug, info, warn, error")
 	cmd.AddCommand(
+		newNydusCheckCmd(env),
 		newNydusCreateCmd(env),
+		newNydusInspectCmd(env),
 		newNydusMergeCmd(env),
 		newNydusExportCmd(env),
 		newNydusCompactCmd(env),
 		newNydusOptimizeCmd(env),
+		newNydusStatCmd(env),
 		newNydusUnpackCmd(env),
 	)
 	return cmd
