@@ -33,8 +33,8 @@ type Middleware func(next Handler) Handler
 // engine answers the requests of one session. It knows the file system and
 // the protocol; the channel is an interface to it.
 //
-// No lock is held while the file system runs, over an answer or over a
-// notification. Its locks are leaves: Request.mu, inflight.mu, Notifier.mu.
+// No lock is held while the file system runs (but for SingleThreaded), over an
+// answer or over a notification. Its locks are leaves: Request.mu, inflight.mu, Notifier.mu.
 type engine struct {
 	fs      RawFileSystem
 	opts    MountOptions
@@ -42,6 +42,7 @@ type engine struct {
 	server  *Server
 	ops     [wire.OpLimit]opFunc
 	handler Handler
+	single  *sync.Mutex // MountOptions.SingleThreaded: held while the file system runs
 	notify  *Notifier
 	logger  *log.Logger
 
@@ -104,6 +105,14 @@ func newEngine(fs RawFileSystem, opts *MountOptions, ch channel.Channel) *engine
 	}
 	e.limits = newLimits(e.opts.Limits)
 	e.handler = HandlerFunc(e.dispatch)
+	if e.opts.SingleThreaded {
+		e.single = new(sync.Mutex)
+		e.handler = HandlerFunc(func(r *Request) Status {
+			e.single.Lock()
+			defer e.single.Unlock()
+			return e.dispatch(r)
+		})
+	}
 	for i := len(e.opts.Middleware) - 1; i >= 0; i-- {
 		e.handler = e.opts.Middleware[i](e.handler)
 	}
@@ -180,7 +189,14 @@ func (e *engine) refuse(m *channel.Request, r *Request, op wire.Opcode, st Statu
 func (e *engine) serve(r *Request, op wire.Opcode) {
 	switch op {
 	case wire.OpForget, wire.OpBatchForget:
-		e.guard(r, func() Status { e.forget(r, op); return OK })
+		e.guard(r, func() Status {
+			if e.single != nil {
+				e.single.Lock()
+				defer e.single.Unlock()
+			}
+			e.forget(r, op)
+			return OK
+		})
 		if t := e.trace.Load(); t != nil {
 			t.received(r)
 		}

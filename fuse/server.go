@@ -22,10 +22,11 @@ type Server struct {
 	point *mount.Point // nil: the channel was given by the caller
 	view  NodeMap      // not nil: made by View
 
-	serving atomic.Bool
-	probed  chan struct{} // the files of the mount may be opened by package os
-	done    chan struct{} // Serve has ended
-	err     error         // of Serve; set before done is closed
+	serving  atomic.Bool
+	attached chan struct{} // the mount is in the tree
+	probed   chan struct{} // the files of the mount may be opened by package os
+	done     chan struct{} // Serve has ended
+	err      error         // of Serve; set before done is closed
 
 	passOnce sync.Once
 	pass     *Passthrough
@@ -59,18 +60,42 @@ func NewServer(fs RawFileSystem, mountPoint string, opts *MountOptions) (*Server
 		s.ch.Close()
 		return nil, err
 	}
+	close(s.attached)
 	return s, nil
 }
 
 // Mount mounts fs at mountPoint, serves it in the background and returns when
-// the mount can be used: [NewServer], Serve and WaitMount in one. opts may be
-// nil.
+// the mount can be used: [NewServer], Serve and WaitMount in one. Where the
+// kernel can (Linux 6.18) the mount is not seen by anybody before it answers.
+// opts may be nil.
 func Mount(mountPoint string, fs RawFileSystem, opts *MountOptions) (*Server, error) {
-	s, err := NewServer(fs, mountPoint, opts)
+	if opts == nil {
+		opts = &MountOptions{}
+	}
+	mo, err := mountOptions(fs, mountPoint, opts)
 	if err != nil {
 		return nil, err
 	}
-	go s.Serve()
+	mo.SyncInit = true
+	point, err := mount.Prepare(mo)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newMounted(fs, point, opts)
+	if err != nil {
+		return nil, err
+	}
+	if point.Synchronous() { // attaching waits for the answer to INIT
+		go s.Serve()
+	}
+	if err := point.Attach(); err != nil {
+		s.ch.Close()
+		return nil, err
+	}
+	close(s.attached)
+	if !point.Synchronous() {
+		go s.Serve()
+	}
 	if err := s.WaitMount(); err != nil {
 		return nil, errors.Join(err, s.Unmount())
 	}
@@ -81,7 +106,7 @@ func Mount(mountPoint string, fs RawFileSystem, opts *MountOptions) (*Server, er
 // server owns from then on: a channel of another kind, or the fake kernel of
 // package fusetest. opts may be nil; what it says about mounting is ignored.
 func NewServerOn(fs RawFileSystem, ch channel.Channel, opts *MountOptions) *Server {
-	s := &Server{ch: ch, probed: make(chan struct{}), done: make(chan struct{})}
+	s := &Server{ch: ch, attached: make(chan struct{}), probed: make(chan struct{}), done: make(chan struct{})}
 	s.e = newEngine(fs, opts, ch)
 	s.e.server = s
 	s.notifications.q = s.e.notify
@@ -162,6 +187,11 @@ func (s *Server) afterInit() {
 	defer close(s.probed)
 	<-s.e.ready
 	if s.e.state.Load() != sessionOn || s.point == nil {
+		return
+	}
+	select {
+	case <-s.attached:
+	case <-s.done:
 		return
 	}
 	// Aborting needs the device number, which cannot be found any more once

@@ -243,6 +243,7 @@ func Resume(fs RawFileSystem, sess *Session, opts *MountOptions) (*Server, error
 	}
 	s := NewServerOn(fs, ch, opts)
 	s.point = point
+	close(s.attached)
 	if err := s.e.resume(st, stateful); err != nil {
 		return nil, errors.Join(err, ch.Close())
 	}
