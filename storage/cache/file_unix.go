@@ -36,7 +36,7 @@ func openDir(path string) (directory, error) {
 	d := &osDir{f: os.NewFile(uintptr(fd), path), path: path, boot: bootTag()}
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
-	if err == nil && (st.Mode&0o022 != 0 || st.Uid != uint32(os.Geteuid())) {
+	if err == nil && (st.Mode&0o002 != 0 || st.Uid != uint32(os.Geteuid())) {
 		err = errUnsafe
 	}
 	if err != nil {
