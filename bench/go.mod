@@ -7,6 +7,8 @@ require (
 	golang.org/x/tools v0.52.0
 )
 
+require github.com/jacobsa/fuse v0.0.0-20260630194014-a124548f6da7 // indirect
+
 require (
 	github.com/erofs/go-erofs v0.3.1
 	github.com/klauspost/compress v1.20.3 // indirect

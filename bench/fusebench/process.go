@@ -1,0 +1,191 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// kind is a way to serve; command gives the arguments for a mode.
+type kind struct {
+	name    string
+	modes   mode
+	native  bool // no server: the directory itself
+	command func(m mode, mnt, back string) []string
+}
+
+// server is a running one.
+type server struct {
+	kind  *kind
+	mode  mode
+	mount string
+	back  string
+	cmd   *exec.Cmd
+}
+
+// findServers returns those that can be had here and were asked for.
+func findServers(o *options, work string) []kind {
+	self := func(name string) func(mode, string, string) []string {
+		return func(m mode, mnt, back string) []string {
+			return []string{"/proc/self/exe", "-serve", name + ":" + strconv.Itoa(int(m)), mnt, back}
+		}
+	}
+	const loop = meta | data | trees
+	all := []kind{
+		{name: "native", modes: loop, native: true},
+		{name: "go-fuse", modes: null | loop, command: self("go-fuse")},
+		{name: "jacobsa", modes: null, command: self("jacobsa")},
+		{name: "sluice", modes: null | loop, command: self("sluice")},
+		{name: "sluice-device", modes: null | loop, command: self("sluice-device")},
+		{name: "sluice-pass", modes: data | trees, command: self("sluice-pass")},
+	}
+	if dir := compileLibfuse(work); dir != "" {
+		all = append(all, kind{name: "libfuse", modes: null | loop, command: libfuse(dir, "")})
+	}
+	if o.libfuse != "" {
+		all = append(all,
+			kind{name: "libfuse-new", modes: null | loop, command: libfuse(o.libfuse, "")},
+			kind{name: "libfuse-uring", modes: null | loop, command: libfuse(o.libfuse, ",io_uring")})
+	}
+	if o.servers == "" {
+		return all
+	}
+	var some []kind
+	for _, k := range all {
+		for name := range strings.SplitSeq(o.servers, ",") {
+			if k.name == name {
+				some = append(some, k)
+			}
+		}
+	}
+	return some
+}
+
+// compileLibfuse compiles the distribution's examples, or returns "".
+func compileLibfuse(work string) string {
+	const src = "/usr/share/doc/libfuse3-dev/examples"
+	flags, err := exec.Command("pkg-config", "--cflags", "--libs", "fuse3").Output()
+	if err != nil {
+		return ""
+	}
+	for _, name := range []string{"passthrough_ll", "hello_ll"} {
+		args := []string{"-O2", "-D_GNU_SOURCE", "-o", filepath.Join(work, name), filepath.Join(src, name+".c")}
+		if out, err := exec.Command("gcc", append(args, strings.Fields(string(flags))...)...).CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "libfuse of the distribution: left out: %v\n%s", err, out)
+			return ""
+		}
+	}
+	return work
+}
+
+func libfuse(dir, extra string) func(mode, string, string) []string {
+	return func(m mode, mnt, back string) []string {
+		opts := "default_permissions,allow_other" + extra
+		switch m {
+		case null:
+			return []string{filepath.Join(dir, "hello_ll"), "-f", "-o", opts, mnt}
+		case meta:
+			return []string{filepath.Join(dir, "passthrough_ll"), "-f", "-o", "timeout=0,source=" + back + "," + opts, mnt}
+		}
+		return []string{filepath.Join(dir, "passthrough_ll"), "-f", "-o", "timeout=10,source=" + back + "," + opts, mnt}
+	}
+}
+
+func startServer(k *kind, m mode, mnt, back string) (*server, error) {
+	s := &server{kind: k, mode: m, mount: mnt, back: back}
+	if k.native {
+		s.mount = back
+		return s, nil
+	}
+	if err := os.MkdirAll(mnt, 0o755); err != nil {
+		return nil, err
+	}
+	return s, s.start()
+}
+
+func (s *server) start() error {
+	var before, now unix.Stat_t
+	if err := unix.Stat(filepath.Dir(s.mount), &before); err != nil {
+		return err
+	}
+	argv := s.kind.command(s.mode, s.mount, s.back)
+	if argv[0] == "/proc/self/exe" {
+		exe, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		argv[0] = exe
+	}
+	s.cmd = exec.Command(argv[0], argv[1:]...)
+	s.cmd.Stderr = os.Stderr
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	gone := make(chan error, 1)
+	cmd := s.cmd
+	go func() { gone <- cmd.Wait() }()
+	for range 1000 {
+		if err := unix.Stat(s.mount, &now); err == nil && now.Dev != before.Dev {
+			return nil
+		}
+		select {
+		case err := <-gone:
+			s.cmd = nil
+			return fmt.Errorf("server ended: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	s.stop()
+	return errors.New("nothing mounted in 10 s")
+}
+
+// stop unmounts, which ends the server; one that does not end is killed.
+func (s *server) stop() {
+	if s.cmd == nil {
+		return
+	}
+	_ = unix.Unmount(s.mount, unix.MNT_DETACH)
+	for range 500 {
+		if unix.Kill(s.cmd.Process.Pid, 0) != nil {
+			s.cmd = nil
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	_ = s.cmd.Process.Kill()
+	s.cmd = nil
+}
+
+func (s *server) restart() error {
+	if s.kind.native {
+		return nil
+	}
+	s.stop()
+	return s.start()
+}
+
+// cpu is the processor time that the server's threads have had.
+func (s *server) cpu() (d time.Duration) {
+	if s.cmd == nil {
+		return 0
+	}
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil {
+			if n, err := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64); err == nil {
+				d += time.Duration(n)
+			}
+		}
+	}
+	return d
+}

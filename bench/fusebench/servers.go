@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	peerfs "github.com/hanwen/go-fuse/v2/fs"
+	peer "github.com/hanwen/go-fuse/v2/fuse"
+	jacobsa "github.com/jacobsa/fuse"
+	"github.com/jacobsa/fuse/fuseops"
+	"github.com/jacobsa/fuse/fuseutil"
+
+	"github.com/sluicefs/sluice/fs"
+	"github.com/sluicefs/sluice/fuse"
+)
+
+const maxWrite = 1 << 20
+
+// runServer is the child process: which is NAME:MODE.
+func runServer(which, mnt, back, profile string) error {
+	name, number, _ := strings.Cut(which, ":")
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return err
+	}
+	if profile == "" {
+		profile = os.Getenv("FUSEBENCH_PROFILE")
+	}
+	if profile != "" && strings.HasPrefix(name, "sluice") {
+		f, err := os.Create(profile + "." + name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	signal.Ignore(os.Interrupt) // the parent unmounts, which ends us
+	switch name {
+	case "go-fuse":
+		return servePeer(mode(n), mnt, back)
+	case "jacobsa":
+		return serveJacobsa(mnt)
+	case "sluice":
+		return serveSluice(mode(n), mnt, back, fuse.TransportAuto, false)
+	case "sluice-device":
+		return serveSluice(mode(n), mnt, back, fuse.TransportDevice, false)
+	case "sluice-pass":
+		return serveSluice(mode(n), mnt, back, fuse.TransportAuto, true)
+	}
+	return fmt.Errorf("no server %q", which)
+}
+
+func timeouts(m mode) *time.Duration {
+	d := 10 * time.Second
+	if m == meta {
+		d = 0
+	}
+	return &d
+}
+
+func serveSluice(m mode, mnt, back string, tr fuse.Transport, pass bool) error {
+	mo := fuse.MountOptions{MaxWrite: maxWrite, FsName: "fusebench", Name: "sluice", Transport: tr, DirectMount: true, MaxReadAhead: maxWrite,
+		AllowOther: true, Options: []string{"default_permissions"}}
+	if m == null {
+		s, err := fuse.NewServer(&nullFS{RawFileSystem: fuse.NewDefaultRawFileSystem()}, mnt, &mo)
+		if err != nil {
+			return err
+		}
+		s.Serve()
+		return nil
+	}
+	root, err := fs.NewLoopbackRoot(back)
+	if err != nil {
+		return err
+	}
+	root.(*fs.LoopbackNode).RootData.NoPassthrough = !pass
+	s, err := fs.Mount(mnt, root, &fs.Options{MountOptions: mo, EntryTimeout: timeouts(m), AttrTimeout: timeouts(m), NullPermissions: true})
+	if err != nil {
+		return err
+	}
+	s.Wait()
+	return nil
+}
+
+// nullFS has a root and nothing else.
+type nullFS struct{ fuse.RawFileSystem }
+
+func (*nullFS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	out.Attr = fuse.Attr{Ino: 1, Mode: syscall.S_IFDIR | 0o755, Nlink: 2}
+	return fuse.OK
+}
+
+func servePeer(m mode, mnt, back string) error {
+	mo := peer.MountOptions{MaxWrite: maxWrite, FsName: "fusebench", Name: "gofuse", DirectMount: true, MaxReadAhead: maxWrite,
+		AllowOther: true, Options: []string{"default_permissions"}}
+	if m == null {
+		s, err := peer.NewServer(&peerNull{peer.NewDefaultRawFileSystem()}, mnt, &mo)
+		if err != nil {
+			return err
+		}
+		s.Serve()
+		return nil
+	}
+	root, err := peerfs.NewLoopbackRoot(back)
+	if err != nil {
+		return err
+	}
+	s, err := peerfs.Mount(mnt, root, &peerfs.Options{MountOptions: mo, EntryTimeout: timeouts(m), AttrTimeout: timeouts(m), NullPermissions: true})
+	if err != nil {
+		return err
+	}
+	s.Wait()
+	return nil
+}
+
+type peerNull struct{ peer.RawFileSystem }
+
+func (*peerNull) GetAttr(_ <-chan struct{}, in *peer.GetAttrIn, out *peer.AttrOut) peer.Status {
+	out.Attr = peer.Attr{Ino: 1, Mode: syscall.S_IFDIR | 0o755, Nlink: 2}
+	return peer.OK
+}
+
+func serveJacobsa(mnt string) error {
+	m, err := jacobsa.Mount(mnt, fuseutil.NewFileSystemServer(&jacobsaNull{}), &jacobsa.MountConfig{FSName: "fusebench"})
+	if err != nil {
+		return err
+	}
+	return m.Join(context.Background())
+}
+
+type jacobsaNull struct {
+	fuseutil.NotImplementedFileSystem
+}
+
+func (*jacobsaNull) StatFS(context.Context, *fuseops.StatFSOp) error { return nil }
+
+func (*jacobsaNull) OpenDir(context.Context, *fuseops.OpenDirOp) error { return nil }
+
+func (*jacobsaNull) GetInodeAttributes(_ context.Context, op *fuseops.GetInodeAttributesOp) error {
+	op.Attributes = fuseops.InodeAttributes{Nlink: 2, Mode: os.ModeDir | 0o755}
+	return nil
+}
