@@ -141,7 +141,11 @@ func runOrReexec(ctx context.Context, env *Env, f *runFlags, args []string) erro
 	}
 	target.Image.Start()
 	mounted := time.Since(start)
-	conf, err := commandOf(target.Image.Image.Config, args[1:], f)
+	command := args[1:]
+	if len(command) > 0 && command[0] == "--" {
+		command = command[1:]
+	}
+	conf, err := commandOf(target.Image.Image.Config, command, f)
 	var res sandbox.Result
 	if err == nil {
 		conf.Root, conf.UID, conf.GID = m.Point(), uid, gid

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +19,10 @@ import (
 // Run runs the command of c to its end. When ctx ends it is killed, and with
 // it all it has started, since it is the first process of its namespace.
 func Run(ctx context.Context, c Config, s Streams) (Result, error) {
+	// Pdeathsig is about the thread that forks, not the process: it must live
+	// as long as the child.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	conf, err := json.Marshal(c)
 	if err != nil {
 		return Result{}, &SetupError{"configuration", err}
@@ -109,6 +114,8 @@ func exitCode(s *os.ProcessState) int {
 // user is root and may mount, and returns its exit code. The environment
 // variable name is set to "1" there.
 func AsRoot(ctx context.Context, args []string, name string) (int, error) {
+	runtime.LockOSThread() // as in Run
+	defer runtime.UnlockOSThread()
 	cmd := exec.Command("/proc/self/exe", args[1:]...)
 	cmd.Args[0] = args[0]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
