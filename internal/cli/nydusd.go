@@ -47,7 +47,7 @@ func newNydusdCmd(env *Env) *cobra.Command {
 		Args:    needArgs(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), env) },
 	}
-	cmd.SetVersionTemplate("Version: \tsluice {{.Version}}\n")
+	cmd.SetVersionTemplate("Version: \tsluice {{.Version}}\nGit Commit: \t" + revision() + "\n")
 	f.global(cmd.PersistentFlags())
 	f.fuse(cmd.Flags())
 	f.fs(cmd.Flags())
@@ -209,7 +209,7 @@ func (f *nydusdFlags) serve(ctx context.Context, env *Env, specs []daemon.Spec) 
 		CacheDir: f.localfsDir, Log: slog.New(logs.events), Level: level, Events: logs.events,
 	})
 	return runDaemon(ctx, env, d, daemon.RunOptions{
-		Socket: f.apisock, Handler: daemon.HandlerOptions{Version: Version},
+		Socket: f.apisock, Handler: daemon.HandlerOptions{Version: Version, Revision: revision()},
 		Upgrade: f.upgrade, Specs: specs, Getenv: env.Getenv, OnLoad: logs.reopen,
 	})
 }

@@ -26,20 +26,22 @@ type route struct {
 
 // server answers the API of a daemon.
 type server struct {
-	d       *Daemon
-	version string
-	pprof   bool
+	d        *Daemon
+	version  string
+	revision string
+	pprof    bool
 }
 
 // HandlerOptions of Handler.
 type HandlerOptions struct {
-	Version string
-	Pprof   bool // serve /debug/pprof
+	Version  string
+	Revision string // of the source; nydus-snapshotter upgrades a daemon whose revision is not its binary's
+	Pprof    bool   // serve /debug/pprof
 }
 
 // Handler returns the daemon's whole API.
 func (d *Daemon) Handler(o HandlerOptions) http.Handler {
-	s := &server{d: d, version: o.Version, pprof: o.Pprof}
+	s := &server{d: d, version: o.Version, revision: o.Revision, pprof: o.Pprof}
 	mux := http.NewServeMux()
 	for _, r := range routes() {
 		mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, req *http.Request) {

@@ -75,7 +75,7 @@ func (s *server) nydusDaemon2(*http.Request) (any, error) {
 		return &v
 	}
 	return nydusInfo{
-		Version:    nydusVersion{PackageVer: "sluice " + s.version, Profile: "release", Rustc: runtime.Version()},
+		Version:    nydusVersion{PackageVer: "sluice " + s.version, GitCommit: s.revision, Profile: "release", Rustc: runtime.Version()},
 		ID:         optional(s.d.opts.ID),
 		Supervisor: optional(s.d.opts.Supervisor),
 		State:      s.d.State(),
