@@ -34,16 +34,15 @@ func (k *Kernel) checkSize(r *Request, l wire.Layout, n int) {
 	if l.Flags&wire.VarOut == 0 && k.opts.Minor >= 9 && n != int(l.Out) {
 		k.fault("%v: answer of %d bytes, not %d", r.Op, n, l.Out)
 	}
+	if len(r.Args) < int(l.In) {
+		return // on a ring the rest is rubbish, which the server cannot tell
+	}
 	var most int
 	switch r.Op {
 	case wire.OpRead, wire.OpReaddir, wire.OpReaddirplus:
-		if len(r.Args) >= 20 {
-			most = int(ne.Uint32(r.Args[16:]))
-		}
+		most = int(ne.Uint32(r.Args[16:]))
 	case wire.OpGetxattr, wire.OpListxattr:
-		if len(r.Args) >= 4 {
-			most = max(int(ne.Uint32(r.Args)), 8)
-		}
+		most = max(int(ne.Uint32(r.Args)), 8)
 	case wire.OpReadlink:
 		most = 4095
 	default:
