@@ -91,7 +91,7 @@ func (im *Image) locate(n *Node, off uint64) (piece, error) {
 	case ChunkBased:
 		return im.locateChunk(n, off)
 	}
-	return piece{}, im.Errorf(int64(n.Offset), "inode %d: compressed data is not supported", n.NID)
+	return piece{}, im.Errorf(int64(n.Offset), "inode %d: compressed data has no place of its own", n.NID)
 }
 
 // place resolves an address that may be that of a device in the flattened
@@ -178,6 +178,10 @@ func (im *Image) Inline(p []byte, nid uint64, off int64) (n int, inline bool, er
 	if err != nil || !own {
 		return 0, false, err
 	}
+	if node.compressed() {
+		n, err = im.readCompressed(p, &node, uint64(off))
+		return n, true, err
+	}
 	for n < len(p) && uint64(off) < node.Size {
 		at, err := im.locate(&node, uint64(off))
 		if err != nil {
@@ -206,6 +210,9 @@ func (im *Image) own(n *Node) (bool, error) {
 	}
 	if n.Layout == ChunkBased {
 		return false, nil
+	}
+	if n.compressed() {
+		return true, nil
 	}
 	at, err := im.locate(n, 0)
 	return at.device == 0, err

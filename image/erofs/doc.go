@@ -4,5 +4,6 @@
 // An [Image] is a mapped file. It implements [image.Tree] for images made by
 // mkfs.erofs: inodes compact and extended, directories with the format's
 // binary search, flat and inline data, chunk-based files with 4- and 8-byte
-// addresses, a device table, inline and shared extended attributes.
+// addresses, lz4, deflate and zstd clusters, a device table, inline and shared
+// extended attributes.
 package erofs

@@ -126,7 +126,7 @@ func TestSmallImages(t *testing.T) {
 	for i := range 2000 {
 		numbers.WriteString(strconv.Itoa(i+1) + "\n")
 	}
-	for _, name := range [...]string{"plain.erofs", "chunks.erofs"} {
+	for _, name := range seeds {
 		t.Run(name, func(t *testing.T) {
 			im := open(t, filepath.Join("testdata", name))
 			e := imagetest.Entry{}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/internal/mmap"
@@ -49,6 +50,7 @@ type Image struct {
 	devices   []Device
 	devMask   uint16
 	blobs     []*storage.Blob
+	last      atomic.Pointer[decoded] // of a compressed file
 }
 
 var _ image.Tree = (*Image)(nil)

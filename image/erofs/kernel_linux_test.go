@@ -14,14 +14,21 @@ import (
 	"github.com/sluicefs/sluice/storage"
 )
 
-// mkfs makes an image of the common source tree.
-func mkfs(t *testing.T, args ...string) string {
+// source makes the common source tree, if the test can go on with it.
+func source(t *testing.T) string {
 	t.Helper()
 	testenv.Root(t)
 	testenv.Filesystem(t, "erofs")
+	testenv.Program(t, "mkfs.erofs", "erofs-utils")
+	return imagetest.Source(t)
+}
+
+// mkfs makes an image of a source tree.
+func mkfs(t *testing.T, source string, args ...string) string {
+	t.Helper()
 	program := testenv.Program(t, "mkfs.erofs", "erofs-utils")
 	file := filepath.Join(t.TempDir(), "image.erofs")
-	args = append(args, file, imagetest.Source(t))
+	args = append(args, file, source)
 	if out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %v: %v\n%s", program, args, err, out)
 	}
@@ -34,6 +41,7 @@ func sumBytes(b []byte) string {
 }
 
 func TestIntegrationKernelSeesTheSame(t *testing.T) {
+	tree := source(t)
 	for _, tt := range [...]struct {
 		name string
 		args []string
@@ -45,9 +53,12 @@ func TestIntegrationKernelSeesTheSame(t *testing.T) {
 		{"chunks", []string{"--chunksize=65536"}},
 		{"chunk-indexes", []string{"--chunksize=4096", "-Eforce-chunk-indexes"}},
 		{"no-inline-xattrs", []string{"-x1"}},
+		{"lz4", []string{"-zlz4"}},
+		{"lz4hc-big-clusters", []string{"-zlz4hc", "-C65536"}},
+		{"lz4-full-indexes", []string{"-zlz4", "-Elegacy-compress"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			file := mkfs(t, tt.args...)
+			file := mkfs(t, tree, tt.args...)
 			im := open(t, file)
 			imagetest.CompareHost(t, im, imagetest.MountEROFS(t, file), func(e *imagetest.Entry) (string, error) {
 				b, err := imagetest.Content(im, e)
@@ -59,7 +70,7 @@ func TestIntegrationKernelSeesTheSame(t *testing.T) {
 
 func TestIntegrationKernelSeesTheSameOnADevice(t *testing.T) {
 	blob := filepath.Join(t.TempDir(), "blob")
-	file := mkfs(t, "--chunksize=65536", "--blobdev="+blob)
+	file := mkfs(t, source(t), "--chunksize=65536", "--blobdev="+blob)
 	data, err := os.ReadFile(blob)
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,8 @@ type Node struct {
 // End returns the byte behind the inode and its xattrs.
 func (n *Node) End() uint64 { return n.Offset + uint64(n.BodySize) + uint64(n.XattrSize) }
 
+func (n *Node) compressed() bool { return n.Layout == CompressedFull || n.Layout == CompressedCompact }
+
 func (n *Node) isType(t uint32) bool { return n.Mode&image.TypeMask == t }
 
 // Node reads the inode nid. The caller holds a [Image.Guard].
@@ -90,7 +92,7 @@ func (im *Image) finishNode(n *Node) error {
 	default:
 		return im.Errorf(int64(n.Offset), "inode %d: mode %#o has no known file type", n.NID, n.Mode)
 	}
-	if n.Layout == CompressedFull || n.Layout == CompressedCompact {
+	if n.compressed() {
 		n.Blocks = uint64(n.Union) << im.super.BlockBits >> 9
 	} else {
 		n.Blocks = (n.Size + im.blockSize - 1) >> im.super.BlockBits << im.super.BlockBits >> 9
