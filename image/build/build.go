@@ -118,6 +118,9 @@ func (o *Options) fill() error {
 	case o.Level < 1 || o.Level > 4:
 		return fmt.Errorf("compression level %d is not between 1 and 4", o.Level)
 	}
+	if err := o.checkTarfs(); err != nil {
+		return err
+	}
 	return checkCodec(o.Compressor, o.Digester)
 }
 

@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -51,6 +52,8 @@ func below(p, dir string) bool {
 	return p == dir || strings.HasPrefix(p, dir+"/")
 }
 
+var errNotTar = errors.New("a tarfs image is made of a tar")
+
 // Dir returns a source that is the directory at path. What it holds must not
 // change while it is read: a file that does fails the build.
 func Dir(path string) Source { return dirSource{path} }
@@ -58,6 +61,9 @@ func Dir(path string) Source { return dirSource{path} }
 type dirSource struct{ path string }
 
 func (d dirSource) load(ctx context.Context, b *builder) error {
+	if b.opt.Tarfs {
+		return errNotTar
+	}
 	b.beginLayer()
 	files, err := d.scan(ctx, b)
 	if err != nil {

@@ -56,6 +56,7 @@ func (b *builder) finish() (*Result, error) {
 	res := &Result{
 		Version: o.Version, Chunks: b.stats.chunks, DedupChunks: b.stats.dedup, DedupSize: b.stats.dedupSize,
 	}
+	res.Written = append(res.Written, b.tars...)
 	for _, w := range b.layers {
 		if err := w.endData(); err != nil {
 			return nil, err
@@ -144,7 +145,7 @@ func (b *builder) model() (*model, error) {
 	o := b.opt
 	m := &model{
 		version: o.Version, tree: b.tree, chunks: b.store.chunks, chunkSize: o.ChunkSize, compressor: o.Compressor,
-		digester: o.Digester, repeatable: o.Repeatable,
+		digester: o.Digester, repeatable: o.Repeatable, tarfs: o.Tarfs,
 	}
 	if o.TOC {
 		m.flags |= rafs.InlinedChunkDigest

@@ -71,6 +71,7 @@ type builder struct {
 	layers []*blobWriter // one for each layer that has data
 	writer *blobWriter   // of the layer under way; nil until it has a chunk
 	layer  int32
+	tars   []Blob // of a tarfs image
 	lead   uint64 // bytes of the first blob that the prefetch paths fill
 	stats  struct {
 		chunks, dedup uint64

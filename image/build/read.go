@@ -50,6 +50,9 @@ type imageSource struct {
 }
 
 func (s imageSource) load(ctx context.Context, b *builder) error {
+	if b.opt.Tarfs {
+		return errNotTar
+	}
 	b.beginLayer()
 	l := &loader{
 		src: s.tree, tree: b.tree, store: b.store, layer: b.layer, links: map[uint64]*inode{}, dirs: map[uint64]*inode{},

@@ -58,8 +58,16 @@ func (s tarSource) layer(ctx context.Context, b *builder, l *Layer) error {
 		return &Error{Op: "read", Path: l.Name, Err: err}
 	}
 	defer r.Close()
+	var in io.Reader = r
+	var raw *tarfs
+	if b.opt.Tarfs {
+		if raw, err = b.newTarfs(r); err != nil {
+			return &Error{Op: "read", Path: l.Name, Err: err}
+		}
+		in = raw
+	}
 	t := tarReader{
-		b: b, r: tar.NewReader(r), layer: l.Name,
+		b: b, raw: raw, r: tar.NewReader(in), layer: l.Name,
 		over: overlayer{tree: b.tree, layer: b.layer, whiteouts: b.opt.Whiteouts},
 	}
 	for {
@@ -81,8 +89,11 @@ func (s tarSource) layer(ctx context.Context, b *builder, l *Layer) error {
 	}
 	// What follows the end of the archive is read as well: a pipe's writer
 	// must not be cut off, and a wrong checksum of gzip shows there.
-	if _, err := io.Copy(io.Discard, r); err != nil {
+	if _, err := io.Copy(io.Discard, in); err != nil {
 		return &Error{Op: "read", Path: l.Name, Err: err}
+	}
+	if raw != nil {
+		raw.end(b)
 	}
 	return nil
 }
@@ -112,6 +123,7 @@ func decompressed(r io.Reader) (io.ReadCloser, error) {
 type tarReader struct {
 	b     *builder
 	r     *tar.Reader
+	raw   *tarfs // of a tarfs image, else nil
 	layer string
 	over  overlayer
 }
@@ -188,6 +200,12 @@ func (t *tarReader) entry(h *tar.Header) error {
 	n.size = h.Size
 	if n.size > int64(t.b.opt.ChunkSize)<<24 {
 		return fail(fmt.Errorf("%d bytes are too many for chunks of %d bytes", n.size, t.b.opt.ChunkSize))
+	}
+	if t.raw != nil {
+		if err := t.raw.place(t.b, n, h); err != nil {
+			return fail(err)
+		}
+		return nil
 	}
 	return t.b.stream(n, t.r, where)
 }

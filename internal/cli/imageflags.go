@@ -180,18 +180,18 @@ func resultJSON(res *build.Result) imageJSON {
 
 // formatFlags are the settings of new images.
 type formatFlags struct {
-	version                int
-	chunkSize, batchSize   string
-	compressor, digester   string
-	level                  int
-	inline, toc, nullHoles bool
-	repeatable             bool
-	whiteouts              string
-	prefetch               []string
-	dicts                  []string
-	parent                 string
-	parallel               int
-	memory                 string
+	version                       int
+	chunkSize, batchSize          string
+	compressor, digester          string
+	level                         int
+	inline, toc, nullHoles, tarfs bool
+	repeatable                    bool
+	whiteouts                     string
+	prefetch                      []string
+	dicts                         []string
+	parent                        string
+	parallel                      int
+	memory                        string
 }
 
 func (f *formatFlags) add(fs *pflag.FlagSet) {
@@ -204,6 +204,7 @@ func (f *formatFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.inline, "blob-inline-meta", false, "put the bootstrap into the blob as well")
 	fs.BoolVar(&f.toc, "blob-toc", false, "end the blob with a table of contents and the chunk digests")
 	fs.BoolVar(&f.nullHoles, "null-holes", false, "give holes no chunk at all: smaller, but nydusd reads such files with an error")
+	fs.BoolVar(&f.tarfs, "tarfs", false, "index a tar that stays as it is: the blob is the tar (with --compressor none)")
 	fs.BoolVar(&f.repeatable, "repeatable", false, "leave out owners and the time of the root directory")
 	fs.StringVar(&f.whiteouts, "whiteouts", "oci", "how upper layers mark what they remove: oci, overlayfs or none")
 	fs.StringSliceVar(&f.prefetch, "prefetch", nil, "fetch these `paths` first when the image is mounted; / means all")
@@ -223,7 +224,7 @@ func (f *formatFlags) options(env *Env) (opt build.Options, close func(), err er
 	}
 	usage := func(err error) (build.Options, func(), error) { return opt, close, usageError{err} }
 	opt = build.Options{
-		Version: f.version, Level: f.level, InlineMeta: f.inline, TOC: f.toc, NullHoles: f.nullHoles,
+		Version: f.version, Level: f.level, InlineMeta: f.inline, TOC: f.toc, NullHoles: f.nullHoles, Tarfs: f.tarfs,
 		Repeatable: f.repeatable, PrefetchPaths: f.prefetch, Parallel: f.parallel,
 		Warn: func(s string) { fmt.Fprintln(env.Stderr, "warning:", s) },
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluicefs/sluice/image/build"
 	"github.com/sluicefs/sluice/image/detect"
+	"github.com/sluicefs/sluice/storage"
 )
 
 // nydusCreate are the options of "nydus-image create".
@@ -35,7 +36,7 @@ func newNydusCreateCmd(env *Env) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVarP(&o.kind, "type", "t", "", "source: directory, dir-rafs, tar-rafs, targz-rafs (directory unless --type is given)")
+	fs.StringVarP(&o.kind, "type", "t", "", "source: directory, dir-rafs, tar-rafs, targz-rafs, tar-tarfs (directory unless --type is given)")
 	fs.StringVar(&o.sourceType, "source-type", "", "the same as --type")
 	fs.StringVarP(&o.bootstrap, "bootstrap", "B", "", "file for the bootstrap")
 	fs.StringVarP(&o.blobDir, "blob-dir", "D", "", "directory for the blob, which is named by its id")
@@ -87,14 +88,19 @@ func (o *nydusCreate) refused() error {
 	return nil
 }
 
+// sourceKind is what --type or its old name says.
+func (o *nydusCreate) sourceKind() string {
+	if o.kind == "" {
+		return o.sourceType
+	}
+	return o.kind
+}
+
 // source returns what the image is made of.
 func (o *nydusCreate) source(path string) (build.Source, error) {
-	kind := o.kind
-	if kind == "" {
-		kind = o.sourceType
-	}
+	kind := o.sourceKind()
 	dirs := []string{"", "directory", "dir-rafs"}
-	tars := []string{"tar-rafs", "targz-rafs"}
+	tars := []string{"tar-rafs", "targz-rafs", "tar-tarfs"}
 	switch {
 	case slices.Contains(dirs, kind):
 		fi, err := os.Stat(path)
@@ -108,7 +114,7 @@ func (o *nydusCreate) source(path string) (build.Source, error) {
 	case slices.Contains(tars, kind):
 		return build.Tars(build.TarFile(path)), nil
 	}
-	return nil, usageError{fmt.Errorf("--type %s is not supported: there are directory, dir-rafs, tar-rafs, targz-rafs", kind)}
+	return nil, usageError{fmt.Errorf("--type %s is not supported: there are directory, dir-rafs, tar-rafs, targz-rafs, tar-tarfs", kind)}
 }
 
 func (o *nydusCreate) run(cmd *cobra.Command, env *Env, path string) error {
@@ -148,6 +154,9 @@ func (o *nydusCreate) run(cmd *cobra.Command, env *Env, path string) error {
 		return err
 	}
 	out := build.Output{Bootstrap: o.bootstrap, Blob: o.blob, BlobDir: o.blobDir}
+	if kind := o.sourceKind(); kind == "tar-tarfs" {
+		opt.Tarfs, opt.Compressor = true, storage.None
+	}
 	if out.Bootstrap == "" && !opt.InlineMeta {
 		return usageError{errors.New("--bootstrap or --blob-inline-meta is needed")}
 	}
