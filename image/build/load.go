@@ -233,6 +233,9 @@ func (l *loader) data(n *inode, nid uint64) error {
 	for i := range n.chunks {
 		n.chunks[i] = holeChunk
 	}
+	if rafs.SuperFlags(l.src.Info().Flags)&rafs.TarfsMode != 0 {
+		return l.tarData(n)
+	}
 	for i := range l.ext {
 		e := &l.ext[i]
 		if e.Hole() {
@@ -251,6 +254,27 @@ func (l *loader) data(n *inode, nid uint64) error {
 		if l.keep != nil {
 			l.keep[at] = *c
 		}
+	}
+	return nil
+}
+
+// tarData loads where the bytes of n are in a tar: one after another, from
+// the first extent on.
+func (l *loader) tarData(n *inode) error {
+	if len(l.ext) == 0 || l.ext[0].Hole() {
+		return fmt.Errorf("a hole in a tar")
+	}
+	first := &l.ext[0]
+	base := uint64(first.Chunk.UncompressedOffset) + uint64(first.ChunkOffset)
+	left := uint64(n.size)
+	for i := range n.chunks {
+		off := base + uint64(i)*uint64(l.size)
+		size := uint32(min(left, uint64(l.size)))
+		n.chunks[i] = l.store.add(&chunk{
+			blob: l.blobs[first.Chunk.Blob.Index], compOff: off, uncompOff: off, compSize: size, uncompSize: size,
+			index: uint32(i) % rafs.MaxChunks, fileOff: uint64(i) * uint64(l.size),
+		}, false)
+		left -= uint64(size)
 	}
 	return nil
 }

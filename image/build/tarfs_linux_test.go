@@ -38,6 +38,27 @@ func TestIntegrationKernelShowsTarfs(t *testing.T) {
 	sameLines(t, "kernel", osLines(t, point), treeLines(t, tree, blobFiles(dir)))
 }
 
+// Tarfs layers are merged as others are: one tar for each.
+func TestTarfsMerge(t *testing.T) {
+	lower, upper := bytesLayer("lower", archive(t, tarfsLines()...)), bytesLayer("upper", archive(t, "d a", "f a/.wh.one", "f new "+string(text(9, 70_000))))
+	normal, _, normalDir := create(t, Tars(lower, upper), Options{})
+	dir := t.TempDir()
+	var layers []MergeLayer
+	for i, l := range []Layer{lower, upper} {
+		boot := filepath.Join(dir, []string{"one", "two"}[i])
+		_, err := Create(t.Context(), Tars(l), Output{Bootstrap: boot, BlobDir: dir}, Options{Tarfs: true, ChunkSize: 8192, Whiteouts: WhiteoutsNone})
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers = append(layers, MergeLayer{Tree: openTree(t, boot)})
+	}
+	merged := filepath.Join(dir, "merged")
+	if _, err := Merge(t.Context(), layers, Output{Bootstrap: merged}, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	sameLines(t, "merged tarfs", treeLines(t, openTree(t, merged), blobFiles(dir)), treeLines(t, normal, blobFiles(normalDir)))
+}
+
 func TestTarfsRefused(t *testing.T) {
 	layer := bytesLayer("tar", archive(t, "f one 1"))
 	for want, opt := range map[string]Options{"v5": {Tarfs: true, Version: 5}, "tar itself": {Tarfs: true, TOC: true}} {
