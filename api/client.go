@@ -162,3 +162,8 @@ func (c *Client) SetLog(ctx context.Context, level string) error {
 func (c *Client) Stop(ctx context.Context) error {
 	return c.Do(ctx, http.MethodPost, "/v1/daemon/stop", nil, nil)
 }
+
+// HandOver has the daemon send a successor what it needs.
+func (c *Client) HandOver(ctx context.Context, h HandOver) error {
+	return c.Do(ctx, http.MethodPost, "/v1/daemon/handover", h, nil)
+}

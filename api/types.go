@@ -109,6 +109,13 @@ type Trimmed struct {
 	FreedBytes int64 `json:"freed_bytes"`
 }
 
+// HandOver has the daemon give a successor what it needs, over a unix socket
+// that the successor listens on.
+type HandOver struct {
+	To    string `json:"to"`
+	Final bool   `json:"final"` // the session too; this daemon ends
+}
+
 // Log sets the log level: trace, debug, info, warn or error.
 type Log struct {
 	Level string `json:"level"`

@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -293,6 +295,59 @@ func TestIntegrationTakeOver(t *testing.T) {
 	if st.Dev != up.Dev {
 		t.Error("the last daemon did not unmount")
 	}
+}
+
+// A new daemon takes the place of the old one on the same socket; a file that
+// is open stays open.
+func TestIntegrationUpgrade(t *testing.T) {
+	img, more := makeImage(t, 6), makeImage(t, 7)
+	mnt, dir := mountDir(t), t.TempDir()
+	c := childOptions{
+		Mountpoint: mnt, CacheDir: filepath.Join(dir, "cache"), Socket: filepath.Join(dir, "api.sock"),
+		Specs: []Spec{img.spec("/a"), more.spec("/b/c")},
+	}
+	p := startChild(t, c)
+	waitState(t, c.Socket, Running)
+	f, err := os.Open(mnt + "/b/c/dir3/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var stop atomic.Bool
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer stop.Store(true)
+	for range 2 {
+		readers.Go(func() {
+			for !stop.Load() {
+				if err := errors.Join(img.check(mnt+"/a"), more.check(mnt+"/b/c")); err != nil {
+					t.Errorf("read: %v", err)
+					return
+				}
+			}
+		})
+	}
+	next := c
+	next.From, next.Specs = c.Socket, nil
+	for range 4 {
+		q := startChild(t, next)
+		p.wait(t)
+		waitState(t, c.Socket, Running)
+		p = q
+	}
+	stop.Store(true)
+	readers.Wait()
+	b := make([]byte, 1000)
+	if _, err := f.ReadAt(b, 2_000_000); err != nil || !bytes.Equal(b, more.files["dir3/file"][2_000_000:2_001_000]) {
+		t.Errorf("the file that was open all the time: %v", err)
+	}
+	f.Close()
+	var ms []api.Mount
+	if err := json.Unmarshal(want(t, 200, c.Socket, "GET", "/v1/mounts", nil), &ms); err != nil || len(ms) != 2 {
+		t.Errorf("mounts: %v, %v", ms, err)
+	}
+	want(t, 204, c.Socket, "POST", "/v1/daemon/stop", nil)
+	p.wait(t)
 }
 
 // A daemon that died without a supervisor leaves a socket and a dead mount;

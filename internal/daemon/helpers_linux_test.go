@@ -30,6 +30,7 @@ const childEnv = "SLUICE_TEST_DAEMON"
 
 type childOptions struct {
 	Mountpoint, Socket, Supervisor, CacheDir string
+	From                                     string
 	Upgrade                                  bool
 	Specs                                    []Spec
 }
@@ -54,7 +55,7 @@ func runChild(text string) int {
 		OpenLess: true, Resend: true, Transport: "device",
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
-	if err := d.Run(ctx, RunOptions{Socket: c.Socket, Upgrade: c.Upgrade, Specs: c.Specs}); err != nil {
+	if err := d.Run(ctx, RunOptions{Socket: c.Socket, From: c.From, Upgrade: c.Upgrade, Specs: c.Specs}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -24,6 +24,7 @@ func ownRoutes() []route {
 	return []route{
 		{"GET", "/v1/daemon", (*server).info},
 		{"POST", "/v1/daemon/stop", func(s *server, r *http.Request) (any, error) { return nil, s.d.Stop(r.Context(), "API") }},
+		{"POST", "/v1/daemon/handover", (*server).handOver},
 		{"GET", "/v1/mounts", (*server).mounts},
 		{"GET", "/v1/mounts/{path...}", (*server).mount},
 		{"PUT", "/v1/mounts/{path...}", (*server).putMount},
@@ -241,4 +242,15 @@ func (s *server) setLog(r *http.Request) (any, error) {
 		return nil, badRequest("%v", err)
 	}
 	return nil, nil
+}
+
+func (s *server) handOver(r *http.Request) (any, error) {
+	var in api.HandOver
+	if err := body(r, &in); err != nil {
+		return nil, err
+	}
+	if in.To == "" {
+		return nil, badRequest("to: the successor's socket is missing")
+	}
+	return nil, s.d.HandOver(r.Context(), in.To, in.Final)
 }

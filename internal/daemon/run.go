@@ -15,6 +15,7 @@ type RunOptions struct {
 	Socket  string // of the API; "" has none unless systemd gave one
 	Handler HandlerOptions
 	Upgrade bool   // wait in INIT for a take-over
+	From    string // socket of a daemon to take over from, at once
 	Specs   []Spec // to mount at first
 	Getenv  func(string) string
 	Reload  <-chan struct{} // a request to reload, such as SIGHUP
@@ -33,8 +34,16 @@ func (d *Daemon) Run(ctx context.Context, o RunOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	crashed := o.Socket != "" && Stale(o.Socket) && d.opts.Supervisor != ""
+	if o.From != "" {
+		if err := d.Succeed(ctx, o.From); err != nil {
+			return err
+		}
+	}
 	l, err := d.listen(o)
 	if err != nil {
+		if o.From != "" {
+			err = errors.Join(err, d.stop(o, "no API socket"))
+		}
 		return err
 	}
 	if l != nil {
@@ -45,7 +54,9 @@ func (d *Daemon) Run(ctx context.Context, o RunOptions) (err error) {
 	if o.Ready != nil {
 		o.Ready()
 	}
-	if o.Upgrade || crashed {
+	if o.From != "" {
+		d.log.Info("took over", "from", o.From)
+	} else if o.Upgrade || crashed {
 		d.log.Info("waiting for a take-over", "upgrade", o.Upgrade, "predecessor_died", crashed)
 	} else if err := d.begin(ctx, o.Specs); err != nil {
 		return errors.Join(err, d.stop(o, "failed to begin"))
@@ -74,6 +85,10 @@ func (d *Daemon) listen(o RunOptions) (net.Listener, error) {
 		return nil, nil
 	}
 	l, err := Listen(o.Socket)
+	for wait := time.Millisecond; o.From == o.Socket && errors.Is(err, ErrRunning) && wait < time.Minute; wait *= 2 {
+		time.Sleep(wait) // the predecessor is about to end
+		l, err = Listen(o.Socket)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -66,6 +66,11 @@ func (s *Spec) check() error {
 	return nil
 }
 
+// same reports whether two specs mount the same in the same way.
+func (s *Spec) same(other Spec) bool {
+	return s.Path == other.Path && s.Type == other.Type && s.Source == other.Source && s.Config == other.Config
+}
+
 // instance is something that is mounted.
 type instance struct {
 	spec    Spec

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluicefs/sluice/fuse"
+	"github.com/sluicefs/sluice/vfs"
 )
 
 // The state that goes to a supervisor: magic, version and length, then JSON,
@@ -92,37 +93,17 @@ func (d *Daemon) dialSupervisor(ctx context.Context) (*net.UnixConn, error) {
 // SendState gives the supervisor what a successor needs, and the descriptor
 // of the session, which keeps the kernel's side alive if this process dies.
 func (d *Daemon) SendState(ctx context.Context) error {
-	d.opMu.Lock()
-	defer d.opMu.Unlock()
-	server := d.Server()
-	if d.State() != Running || server == nil {
-		return &StateError{d.State(), "sendfd"}
-	}
 	conn, err := d.dialSupervisor(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	session, err := server.Snapshot()
-	if err != nil {
+	if err := d.sendTo(conn); err != nil {
 		return err
-	}
-	defer session.Close()
-	saved := savedState{Mountpoint: d.opts.Mountpoint, OpenLess: d.opts.OpenLess, Session: session.State}
-	for _, i := range d.list() {
-		saved.Specs = append(saved.Specs, i.spec)
-	}
-	b, err := saved.encode()
-	if err != nil {
-		return err
-	}
-	if err := sendWithFD(conn, b, session.Files); err != nil {
-		return fmt.Errorf("supervisor: %w", err)
 	}
 	d.mu.Lock()
 	d.handed = true
 	d.mu.Unlock()
-	d.log.Info("state sent to the supervisor", "bytes", len(b), "mounts", len(saved.Specs))
 	return nil
 }
 
@@ -196,6 +177,9 @@ func (d *Daemon) TakeOver(ctx context.Context, cause string) error {
 			session.Close()
 			return fmt.Errorf("take over: %w", err)
 		}
+		d.mu.Lock()
+		d.session, d.handed = session, true
+		d.mu.Unlock()
 		return nil
 	})
 }
@@ -215,9 +199,16 @@ func (d *Daemon) adopt(ctx context.Context, b []byte, session *fuse.Session) err
 	d.union.SetOpenLess(saved.OpenLess)
 	d.opMu.Lock()
 	defer d.opMu.Unlock()
+	if err := d.drop(ctx, saved.Specs); err != nil {
+		return err
+	}
 	for _, spec := range saved.Specs {
-		if d.at(spec.Path) != nil {
+		if i := d.at(spec.Path); i != nil && i.spec.same(spec) {
 			continue
+		} else if i != nil {
+			if err := d.detach(ctx, spec.Path, vfs.Strict); err != nil {
+				return err
+			}
 		}
 		i, err := d.open(ctx, spec)
 		if err != nil {
@@ -229,9 +220,5 @@ func (d *Daemon) adopt(ctx context.Context, b []byte, session *fuse.Session) err
 		d.put(i)
 	}
 	session.State = saved.Session
-	d.mu.Lock()
-	d.session = session
-	d.handed = true
-	d.mu.Unlock()
 	return nil
 }

@@ -1,0 +1,174 @@
+package daemon
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/sluicefs/sluice/fuse"
+)
+
+// Config is the daemon's own configuration, in TOML. docs/operations.md
+// explains each field.
+type Config struct {
+	Mountpoint string        `toml:"mountpoint"`
+	Socket     string        `toml:"socket"`
+	Supervisor string        `toml:"supervisor"`
+	ID         string        `toml:"id"`
+	CacheDir   string        `toml:"cache_dir"`
+	CacheQuota Size          `toml:"cache_quota"`
+	Transport  string        `toml:"transport"` // "", "device", "uring"
+	Writable   bool          `toml:"writable"`
+	Options    []string      `toml:"mount_options"`
+	LogLevel   string        `toml:"log_level"`
+	LogFile    string        `toml:"log_file"`
+	LogSize    Size          `toml:"log_size"`
+	Pprof      bool          `toml:"pprof"`
+	Mounts     []MountConfig `toml:"mount"`
+}
+
+// MountConfig is one mount of a Config.
+type MountConfig struct {
+	Path       string   `toml:"path"`
+	Source     string   `toml:"source"`
+	Type       string   `toml:"type"`
+	ConfigFile string   `toml:"config_file"` // nydus configuration, for type rafs
+	Prefetch   []string `toml:"prefetch"`
+	Record     bool     `toml:"record"`
+	Overlay    *Overlay `toml:"overlay"`
+}
+
+// Size is a number of bytes, written as a number or with KiB, MiB, GiB or TiB.
+type Size int64
+
+// UnmarshalText reads a size.
+func (s *Size) UnmarshalText(b []byte) error {
+	text := string(b)
+	shift := 0
+	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if t, ok := strings.CutSuffix(text, unit); ok {
+			text, shift = strings.TrimSpace(t), 10*(i+1)
+		}
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 || n > (1<<62)>>shift {
+		return fmt.Errorf("size %q: a number of bytes, or one with KiB, MiB, GiB or TiB", b)
+	}
+	*s = Size(n << shift)
+	return nil
+}
+
+// LoadConfig reads and checks the configuration in a file. Paths in it are
+// relative to its directory.
+func LoadConfig(name string) (*Config, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	c, err := ParseConfig(b, filepath.Dir(name))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return c, nil
+}
+
+// ParseConfig is LoadConfig for text; dir is what paths are relative to.
+func ParseConfig(b []byte, dir string) (*Config, error) {
+	if len(b) > maxConfig {
+		return nil, fmt.Errorf("configuration of %d bytes: at most %d", len(b), maxConfig)
+	}
+	var c Config
+	dec := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil {
+		var unknown *toml.StrictMissingError
+		var wrong *toml.DecodeError
+		switch {
+		case errors.As(err, &unknown):
+			e := unknown.Errors[0]
+			row, _ := e.Position()
+			return nil, fmt.Errorf("line %d: %s is unknown", row, strings.Join(e.Key(), "."))
+		case errors.As(err, &wrong):
+			row, col := wrong.Position()
+			return nil, fmt.Errorf("line %d, column %d: %s", row, col, strings.TrimPrefix(wrong.Error(), "toml: "))
+		}
+		return nil, err
+	}
+	if c.Mountpoint == "" {
+		return nil, errors.New("mountpoint is missing")
+	}
+	if _, err := ParseLevel(c.LogLevel); err != nil {
+		return nil, err
+	}
+	switch fuse.Transport(c.Transport) {
+	case fuse.TransportAuto, fuse.TransportDevice, fuse.TransportURing:
+	default:
+		return nil, fmt.Errorf("transport %q is unknown: device or uring, or nothing", c.Transport)
+	}
+	for _, p := range []*string{&c.Mountpoint, &c.Socket, &c.Supervisor, &c.CacheDir, &c.LogFile} {
+		*p = under(dir, *p)
+	}
+	seen := map[string]bool{}
+	for i := range c.Mounts {
+		m := &c.Mounts[i]
+		m.ConfigFile = under(dir, m.ConfigFile)
+		m.Path = path.Clean("/" + m.Path)
+		if m.Overlay != nil {
+			m.Overlay.Upper, m.Overlay.Work = under(dir, m.Overlay.Upper), under(dir, m.Overlay.Work)
+		}
+		if seen[m.Path] {
+			return nil, fmt.Errorf("mount %s: twice", m.Path)
+		}
+		seen[m.Path] = true
+		spec := m.spec("")
+		if err := spec.check(); err != nil {
+			return nil, err
+		}
+		if m.Type == TypeRAFS && m.ConfigFile == "" {
+			return nil, fmt.Errorf("mount %s: type rafs needs config_file", m.Path)
+		}
+	}
+	return &c, nil
+}
+
+// under makes p relative to dir, unless it is absolute or empty.
+func under(dir, p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(dir, p)
+}
+
+func (m *MountConfig) spec(config string) Spec {
+	return Spec{
+		Path: m.Path, Type: m.Type, Source: m.Source, Config: config,
+		Prefetch: m.Prefetch, Record: m.Record, Overlay: m.Overlay,
+	}
+}
+
+// Specs returns what is to be mounted, with the files that are named read and
+// checked.
+func (c *Config) Specs() ([]Spec, error) {
+	var specs []Spec
+	for _, m := range c.Mounts {
+		var text string
+		if m.ConfigFile != "" {
+			b, err := os.ReadFile(m.ConfigFile)
+			if err != nil {
+				return nil, fmt.Errorf("mount %s: %w", m.Path, err)
+			}
+			if _, err := parseNydusConfig(b); err != nil {
+				return nil, fmt.Errorf("mount %s: %s: %w", m.Path, m.ConfigFile, err)
+			}
+			text = string(b)
+		}
+		specs = append(specs, m.spec(text))
+	}
+	return specs, nil
+}
