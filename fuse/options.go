@@ -3,6 +3,8 @@ package fuse
 import (
 	"log"
 	"time"
+
+	"github.com/sluicefs/sluice/fuse/channel"
 )
 
 // MountOptions says how to mount and serve. The zero value, and nil, are good
@@ -175,6 +177,10 @@ type MountOptions struct {
 
 	// LogSlow logs requests that took longer; 0 = none.
 	LogSlow time.Duration
+
+	// WrapChannel, if set, may put something between the kernel and the
+	// server: a recorder of the traffic (fusetest.Record), a fault injector.
+	WrapChannel func(channel.Channel) channel.Channel
 }
 
 // DefaultMaxWrite is the largest WRITE and READ, in bytes, of a server whose

@@ -106,6 +106,9 @@ func Mount(mountPoint string, fs RawFileSystem, opts *MountOptions) (*Server, er
 // server owns from then on: a channel of another kind, or the fake kernel of
 // package fusetest. opts may be nil; what it says about mounting is ignored.
 func NewServerOn(fs RawFileSystem, ch channel.Channel, opts *MountOptions) *Server {
+	if opts != nil && opts.WrapChannel != nil {
+		ch = opts.WrapChannel(ch)
+	}
 	s := &Server{ch: ch, attached: make(chan struct{}), probed: make(chan struct{}), done: make(chan struct{})}
 	s.e = newEngine(fs, opts, ch)
 	s.e.server = s
