@@ -41,15 +41,17 @@ func (b *rawBridge) Lookup(cancel <-chan struct{}, header *fuse.InHeader, name s
 	return fuse.Status(errno)
 }
 
-// negative answers that a name does not exist. With a timeout that is an
-// entry without a node.
+// negative answers that a name does not exist. With a timeout, the file
+// system's or that of the options, that is an entry without a node.
 func (b *rawBridge) negative(out *fuse.EntryOut) fuse.Status {
 	out.NodeId = 0
-	if b.negativeTimeout != 0 && out.EntryValid == 0 && out.EntryValidNsec == 0 {
+	if out.EntryValid == 0 && out.EntryValidNsec == 0 {
+		if b.negativeTimeout == 0 {
+			return fuse.ENOENT
+		}
 		out.SetEntryTimeout(b.negativeTimeout)
-		return fuse.OK
 	}
-	return fuse.ENOENT
+	return fuse.OK
 }
 
 func (b *rawBridge) lookup(ctx *fuse.Context, p *Inode, name string, out *fuse.EntryOut) (*Inode, syscall.Errno) {
