@@ -7,11 +7,14 @@ import "github.com/sluicefs/sluice/fuse"
 // server's Unmount. nil for options means the defaults of [NewNodeFS].
 func Mount(dir string, root InodeEmbedder, options *Options) (*fuse.Server, error) {
 	raw := NewNodeFS(root, options)
-	var mo *fuse.MountOptions
+	var mo fuse.MountOptions
 	if options != nil {
-		mo = &options.MountOptions
+		mo = options.MountOptions
 	}
-	server, err := fuse.NewServer(raw, dir, mo)
+	// A listing without a stat of each name is many times cheaper. The kernel
+	// asks for the attributes as well once it sees that they are wanted.
+	mo.ExtraCapabilities |= fuse.CAP_READDIRPLUS_AUTO
+	server, err := fuse.NewServer(raw, dir, &mo)
 	if err != nil {
 		return nil, err
 	}

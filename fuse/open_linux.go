@@ -31,7 +31,11 @@ func openChannel(fd int, path string, opts *MountOptions) (channel.Channel, erro
 	if why != "" && opts.Transport == TransportURing {
 		return nil, fmt.Errorf("io_uring: %s", why)
 	}
-	dev, err := device.New(fd, deviceOptions(opts))
+	do := deviceOptions(opts)
+	if why == "" && do.Readers == 0 {
+		do.Readers = 1 // beside the rings it reads FORGETs and INTERRUPTs only
+	}
+	dev, err := device.New(fd, do)
 	if err != nil {
 		return nil, err
 	}

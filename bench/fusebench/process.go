@@ -41,6 +41,7 @@ func findServers(o *options, work string) []kind {
 	all := []kind{
 		{name: "native", modes: loop, native: true},
 		{name: "go-fuse", modes: null | loop, command: self("go-fuse")},
+		{name: "go-fuse-pass", modes: data | trees, command: self("go-fuse-pass")},
 		{name: "jacobsa", modes: null, command: self("jacobsa")},
 		{name: "sluice", modes: null | loop, command: self("sluice")},
 		{name: "sluice-device", modes: null | loop, command: self("sluice-device")},
@@ -87,7 +88,7 @@ func compileLibfuse(work string) string {
 
 func libfuse(dir, extra string) func(mode, string, string) []string {
 	return func(m mode, mnt, back string) []string {
-		opts := "default_permissions,allow_other" + extra
+		opts := "allow_other" + extra
 		switch m {
 		case null:
 			return []string{filepath.Join(dir, "hello_ll"), "-f", "-o", opts, mnt}

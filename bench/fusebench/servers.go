@@ -47,7 +47,9 @@ func runServer(which, mnt, back, profile string) error {
 	signal.Ignore(os.Interrupt) // the parent unmounts, which ends us
 	switch name {
 	case "go-fuse":
-		return servePeer(mode(n), mnt, back)
+		return servePeer(mode(n), mnt, back, false)
+	case "go-fuse-pass":
+		return servePeer(mode(n), mnt, back, true)
 	case "jacobsa":
 		return serveJacobsa(mnt)
 	case "sluice":
@@ -70,7 +72,7 @@ func timeouts(m mode) *time.Duration {
 
 func serveSluice(m mode, mnt, back string, tr fuse.Transport, pass bool) error {
 	mo := fuse.MountOptions{MaxWrite: maxWrite, FsName: "fusebench", Name: "sluice", Transport: tr, DirectMount: true, MaxReadAhead: maxWrite,
-		AllowOther: true, Options: []string{"default_permissions"}}
+		AllowOther: true}
 	if m == null {
 		s, err := fuse.NewServer(&nullFS{RawFileSystem: fuse.NewDefaultRawFileSystem()}, mnt, &mo)
 		if err != nil {
@@ -100,9 +102,12 @@ func (*nullFS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut)
 	return fuse.OK
 }
 
-func servePeer(m mode, mnt, back string) error {
+func servePeer(m mode, mnt, back string, pass bool) error {
 	mo := peer.MountOptions{MaxWrite: maxWrite, FsName: "fusebench", Name: "gofuse", DirectMount: true, MaxReadAhead: maxWrite,
-		AllowOther: true, Options: []string{"default_permissions"}}
+		AllowOther: true}
+	if !pass { // its default; a row of its own, as ours
+		mo.DisabledCapabilities = peer.CAP_PASSTHROUGH
+	}
 	if m == null {
 		s, err := peer.NewServer(&peerNull{peer.NewDefaultRawFileSystem()}, mnt, &mo)
 		if err != nil {

@@ -109,17 +109,31 @@ func opGetattr(w *worker, _ int) (float64, error) {
 	return 1, unix.Statx(w.fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
 }
 
-func (w *worker) small(i int) string {
-	return fmt.Sprintf("%s/small/f%04d", w.dir, (i*7+w.id*131)%fileCount)
+// small opens the directory of the small files once, so that an operation
+// looks up one name, and returns that.
+func (w *worker) small(i int) (string, error) {
+	return fmt.Sprintf("f%04d", (i*7+w.id*131)%fileCount), w.open("small", unix.O_RDONLY|unix.O_DIRECTORY)
 }
 
 func opStat(w *worker, i int) (float64, error) {
+	name, err := w.small(i)
+	if err != nil {
+		return 0, err
+	}
 	var st unix.Stat_t
-	return 1, unix.Lstat(w.small(i), &st)
+	return 1, unix.Fstatat(w.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func (w *worker) openSmall(i int) (fd int, err error) {
+	name, err := w.small(i)
+	if err != nil {
+		return -1, err
+	}
+	return unix.Openat(w.fd, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
 func opOpen(w *worker, i int) (float64, error) {
-	fd, err := unix.Open(w.small(i), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := w.openSmall(i)
 	if err != nil {
 		return 0, err
 	}
@@ -127,7 +141,7 @@ func opOpen(w *worker, i int) (float64, error) {
 }
 
 func opOpenRead(w *worker, i int) (float64, error) {
-	fd, err := unix.Open(w.small(i), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := w.openSmall(i)
 	if err != nil {
 		return 0, err
 	}
@@ -139,12 +153,15 @@ func opOpenRead(w *worker, i int) (float64, error) {
 }
 
 func opCreate(w *worker, i int) (float64, error) {
-	name := fmt.Sprintf("%s/new/c%d-%d", w.dir, w.id, i)
-	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
+	if err := w.open("new", unix.O_RDONLY|unix.O_DIRECTORY); err != nil {
+		return 0, err
+	}
+	name := fmt.Sprintf("c%d-%d", w.id, i)
+	fd, err := unix.Openat(w.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return 0, err
 	}
-	return 1, errors.Join(unix.Close(fd), unix.Unlink(name))
+	return 1, errors.Join(unix.Close(fd), unix.Unlinkat(w.fd, name, 0))
 }
 
 // open keeps one open file in w.

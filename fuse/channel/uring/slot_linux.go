@@ -22,9 +22,12 @@ const (
 	vecsAt     = 320 // ours: the two iovecs of REGISTER
 )
 
-// keepPayload is how much of a payload's memory stays when large data was
-// followed by small.
-const keepPayload = 64 << 10
+const (
+	// keepPayload is how much of a payload's memory stays for good.
+	keepPayload = 64 << 10
+	// trimAfter is how many requests in a row without more give back the rest.
+	trimAfter = 1024
+)
 
 // The life of a slot, as far as answering goes; see the same in the device
 // channel.
@@ -47,7 +50,9 @@ type slot struct {
 	head       []byte // fuse_uring_req_header, the first bytes of a page
 	vecs       []byte
 	payload    []byte
-	dirty      int // most bytes of payload since the memory was fresh
+	used       int  // bytes of payload that the last request or its answer had
+	dirty      bool // more than keepPayload has memory
+	small      int  // requests in a row that needed no more than keepPayload
 	next       *slot
 }
 
@@ -83,12 +88,8 @@ func (s *slot) lend(ticket uint64) bool {
 		s.fill(unix.EIO, 0)
 		return false
 	}
-	if s.dirty > keepPayload && n <= keepPayload {
-		// The slot is ours now, so nobody writes there.
-		sys.Discard(s.payload[keepPayload:])
-		s.dirty = 0
-	}
-	s.dirty = max(s.dirty, n)
+	s.trim()
+	s.used = n
 	s.ticket = ticket
 	s.req.Payload = s.payload[:n:n]
 	s.state.Store(inline)
@@ -114,10 +115,23 @@ func (s *slot) Reply(errno syscall.Errno, n int) error {
 	if errno != 0 {
 		n = 0
 	}
-	s.dirty = max(s.dirty, n)
+	s.used = max(s.used, n)
 	s.fill(errno, n)
 	s.settle()
 	return nil
+}
+
+// trim gives the memory of large payloads back once many small ones have come
+// in a row. The slot is ours at the moment, so the kernel does not write there.
+func (s *slot) trim() {
+	if s.used > keepPayload {
+		s.dirty, s.small = true, 0
+		return
+	}
+	if s.small++; s.dirty && s.small >= trimAfter {
+		sys.Discard(s.payload[keepPayload:])
+		s.dirty = false
+	}
 }
 
 func (s *slot) settle() {
