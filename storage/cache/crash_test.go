@@ -130,18 +130,29 @@ func TestCrashAtEachWrite(t *testing.T) {
 	}
 }
 
-// TestSyncedSurvivesPowerLoss: what Sync returned for is there.
-func TestSyncedSurvivesPowerLoss(t *testing.T) {
-	b := newTestBlob(3, 8, 5000, storage.Zstd, true)
-	d := newCrashDir()
+// readAll reads all of b through a new cache in d, which stays open.
+func readAll(t *testing.T, d *crashDir, b *testBlob) (*Cache, *Reader) {
+	t.Helper()
 	c, err := open(d, Options{SyncEvery: neverSync, Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := c.Reader(backendOf(b), ReaderOptions{})
-	ext, want := b.file(0, 8)
+	ext, want := b.file(0, len(b.chunks))
 	read(t, r, ext, want)
 	waitKept(t, r, b)
+	t.Cleanup(func() {
+		r.Close()
+		c.Close()
+	})
+	return c, r
+}
+
+// TestSyncedSurvivesPowerLoss: what Sync returned for is there.
+func TestSyncedSurvivesPowerLoss(t *testing.T) {
+	b := newTestBlob(3, 8, 5000, storage.Zstd, true)
+	d := newCrashDir()
+	c, _ := readAll(t, d, b)
 	if err := c.Sync(); err != nil {
 		t.Fatal(err)
 	}
@@ -155,8 +166,6 @@ func TestSyncedSurvivesPowerLoss(t *testing.T) {
 			t.Fatalf("chunks after the crash: got %d, want 8", kept)
 		}
 	}
-	r.Close()
-	c.Close()
 }
 
 // TestKilledProcessLosesNothing: the same boot goes on with all that was
@@ -164,18 +173,9 @@ func TestSyncedSurvivesPowerLoss(t *testing.T) {
 func TestKilledProcessLosesNothing(t *testing.T) {
 	b := newTestBlob(4, 8, 5000, storage.Zstd, true)
 	d := newCrashDir()
-	c, err := open(d, Options{SyncEvery: neverSync, Log: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := c.Reader(backendOf(b), ReaderOptions{})
-	ext, want := b.file(0, 8)
-	read(t, r, ext, want)
-	waitKept(t, r, b)
+	readAll(t, d, b)
 	// No Close: as after kill -9.
 	if kept := verifyAll(t, d, []*testBlob{b}, "killed"); kept != 8 {
 		t.Errorf("chunks after the kill: got %d, want 8", kept)
 	}
-	r.Close()
-	c.Close()
 }

@@ -5,10 +5,14 @@ package storagetest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -22,6 +26,19 @@ type Place struct {
 	Put     func(t *testing.T, data []byte) (blob string)
 	Missing string // name of a blob that is not there; default 64 zeros
 	Sector  int    // blobs are padded with zeros to a multiple of it; default 1
+}
+
+// PutFile returns a Place's Put for a backend whose blobs are files in dir.
+func PutFile(dir string) func(t *testing.T, data []byte) string {
+	return func(t *testing.T, data []byte) string {
+		t.Helper()
+		sum := sha256.Sum256(data)
+		name := hex.EncodeToString(sum[:])
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
 }
 
 // Run tests the place that open makes; it is called once. Everything that

@@ -1,30 +1,15 @@
 package httpdir
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/sluicefs/sluice/storage/storagetest"
 )
-
-// put writes a blob into dir, under its digest.
-func put(dir string) func(t *testing.T, data []byte) string {
-	return func(t *testing.T, data []byte) string {
-		sum := sha256.Sum256(data)
-		name := hex.EncodeToString(sum[:])
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return name
-	}
-}
 
 func TestConformance(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) storagetest.Place {
@@ -36,7 +21,7 @@ func TestConformance(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { b.Close() })
-		return storagetest.Place{Backend: b, Put: put(dir)}
+		return storagetest.Place{Backend: b, Put: storagetest.PutFile(dir)}
 	})
 }
 
@@ -58,13 +43,13 @@ func TestConformanceOnASocket(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { b.Close() })
-		return storagetest.Place{Backend: b, Put: put(dir)}
+		return storagetest.Place{Backend: b, Put: storagetest.PutFile(dir)}
 	})
 }
 
 func TestCredentialsStayWithTheirServer(t *testing.T) {
 	dir := t.TempDir()
-	blob := put(dir)(t, []byte("contents"))
+	blob := storagetest.PutFile(dir)(t, []byte("contents"))
 	var leaked bool
 	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		leaked = leaked || r.Header.Get("Authorization") != "" || r.Header.Get("X-Key") != ""

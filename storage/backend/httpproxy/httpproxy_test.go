@@ -1,13 +1,9 @@
 package httpproxy
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,22 +58,12 @@ func through(t *testing.T, dir string, o Options) (*httpdir.Backend, *Proxy) {
 	return b, p
 }
 
-func put(t *testing.T, dir string, data []byte) string {
-	t.Helper()
-	sum := sha256.Sum256(data)
-	name := hex.EncodeToString(sum[:])
-	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
 func TestConformance(t *testing.T) {
 	srv := newProxyServer(t)
 	storagetest.Run(t, func(t *testing.T) storagetest.Place {
 		dir := t.TempDir()
 		b, _ := through(t, dir, Options{Proxy: srv.URL})
-		return storagetest.Place{Backend: b, Put: func(t *testing.T, data []byte) string { return put(t, dir, data) }}
+		return storagetest.Place{Backend: b, Put: storagetest.PutFile(dir)}
 	})
 	if srv.served.Load() == 0 {
 		t.Error("requests through the proxy: got 0")
@@ -87,7 +73,7 @@ func TestConformance(t *testing.T) {
 func TestFallsBackWhileTheProxyFails(t *testing.T) {
 	srv := newProxyServer(t)
 	dir := t.TempDir()
-	blob := put(t, dir, []byte("contents"))
+	blob := storagetest.PutFile(dir)(t, []byte("contents"))
 	b, p := through(t, dir, Options{Proxy: srv.URL, Pause: time.Hour, Header: http.Header{"X-Dragonfly-Tag": {"sluice"}}})
 	read := func() {
 		t.Helper()
@@ -127,7 +113,7 @@ func TestPingBringsTheProxyBack(t *testing.T) {
 func TestNoFallback(t *testing.T) {
 	srv := newProxyServer(t)
 	dir := t.TempDir()
-	blob := put(t, dir, []byte("contents"))
+	blob := storagetest.PutFile(dir)(t, []byte("contents"))
 	b, _ := through(t, dir, Options{Proxy: srv.URL, NoFallback: true})
 	srv.broken.Store(true)
 	if err := b.ReadAt(t.Context(), blob, make([]byte, 8), 0); err == nil {

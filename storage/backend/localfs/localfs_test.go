@@ -1,7 +1,6 @@
 package localfs
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"os"
 	"path/filepath"
@@ -18,14 +17,7 @@ func TestConformance(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { b.Close() })
-		return storagetest.Place{Backend: b, Put: func(t *testing.T, data []byte) string {
-			sum := sha256.Sum256(data)
-			name := hex.EncodeToString(sum[:])
-			if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			return name
-		}}
+		return storagetest.Place{Backend: b, Put: storagetest.PutFile(dir)}
 	})
 }
 

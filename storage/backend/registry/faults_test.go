@@ -33,11 +33,10 @@ type fake struct {
 	data  []byte
 	blob  string
 	asked atomic.Int64
-	// answer handles request number n, from 1; it returns false to have it
-	// answered well.
-	answer func(w http.ResponseWriter, r *http.Request, n int64) bool
 }
 
+// newFake starts a registry whose request number n, from 1, answer handles;
+// it returns false to have it answered well. A nil answer does nothing.
 func newFake(t *testing.T, answer func(f *fake, w http.ResponseWriter, r *http.Request, n int64) bool) *fake {
 	f := &fake{data: bytes.Repeat([]byte("0123456789abcdef"), 4096)}
 	sum := sha256.Sum256(f.data)
