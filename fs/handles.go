@@ -61,6 +61,9 @@ func (b *rawBridge) unregister(id uint64) *openFile {
 		return nil
 	}
 	of.leave()
+	if of.state.CompareAndSwap(0, closing) { // as a rule
+		return of
+	}
 	of.idle = make(chan struct{})
 	if of.state.Or(closing) != 0 {
 		<-of.idle

@@ -204,11 +204,8 @@ func (n *LoopbackNode) Tmpfile(ctx context.Context, flags uint32, mode uint32, o
 // Open opens the file below.
 func (n *LoopbackNode) Open(ctx context.Context, flags uint32) (fh FileHandle, fuseFlags uint32, errno syscall.Errno) {
 	fd, errno := n.openFile(fileFlags(flags))
-	if errno == syscall.ENOENT || errno == syscall.ESTALE { // opened through /proc/self/fd after it lost its name
-		errno = n.withOpen(func(old int) (errno syscall.Errno) {
-			fd, errno = reopen(old, fileFlags(flags))
-			return errno
-		}, errno)
+	if errno == syscall.ENOENT || errno == syscall.ESTALE {
+		fd, errno = n.openUnnamed(fileFlags(flags), errno)
 	}
 	if errno != 0 {
 		return nil, 0, errno
@@ -220,6 +217,17 @@ func (n *LoopbackNode) Open(ctx context.Context, flags uint32) (fh FileHandle, f
 		}
 	}
 	return n.RootData.newFile(fd), n.openFlags(), 0
+}
+
+// openUnnamed opens a file that has lost its name, which programs do through
+// /proc/self/fd, by another open handle on it.
+func (n *LoopbackNode) openUnnamed(flags int, errno syscall.Errno) (int, syscall.Errno) {
+	fd := -1
+	errno = n.withOpen(func(old int) (errno syscall.Errno) {
+		fd, errno = reopen(old, flags)
+		return errno
+	}, errno)
+	return fd, errno
 }
 
 // openFile is openPath with a first try that allocates nothing.
