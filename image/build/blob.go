@@ -53,18 +53,11 @@ func newBlobWriter(b *builder) (*blobWriter, error) {
 		return nil, err
 	}
 	w := &blobWriter{opt: opt, hash: sha256.New(), coder: coder}
-	switch {
-	case b.out.blob != nil:
-		w.file = b.out.blob
-	case b.out.Blob != "":
-		w.file, err = b.out.create(b.out.Blob)
-	case b.out.BlobDir != "":
-		w.file, err = b.out.createIn(b.out.BlobDir)
-	default:
-		err = errors.New("there is data, but no blob or blob directory is named to write it to")
-	}
-	if err != nil {
+	if w.file, err = b.out.newBlob(); err != nil {
 		return nil, err
+	}
+	if w.file == nil {
+		return nil, errors.New("there is data, but no blob or blob directory is named to write it to")
 	}
 	w.blob = &blob{ours: true, info: rafs.BlobInfo{
 		ChunkSize: opt.ChunkSize, Compressor: uint32(opt.Compressor), Digester: uint32(opt.Digester),

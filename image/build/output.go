@@ -91,6 +91,19 @@ func (s *outputSet) create(path string) (*outFile, error) {
 	return o, err
 }
 
+// newBlob opens the file for a blob, nil if none is wanted.
+func (s *outputSet) newBlob() (*outFile, error) {
+	switch {
+	case s.blob != nil:
+		return s.blob, nil
+	case s.Blob != "":
+		return s.create(s.Blob)
+	case s.BlobDir != "":
+		return s.createIn(s.BlobDir)
+	}
+	return nil, nil
+}
+
 // createIn opens a new file in dir, whose name is to be set before commit.
 func (s *outputSet) createIn(dir string) (*outFile, error) {
 	f, temp, err := openTemp(dir)

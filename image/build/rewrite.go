@@ -20,6 +20,23 @@ type rewriter struct {
 	moved  map[uint32]uint32 // new position by old
 }
 
+// rewrite loads tree, has change move chunks, and writes the new image.
+func rewrite(ctx context.Context, tree image.Tree, blobs storage.Backend, out Output, opt *Options, features rafs.BlobFeatures, change func(*rewriter, *model) error) (*Result, error) {
+	set, err := out.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer set.abort()
+	r, m, err := newRewriter(ctx, tree, blobs, set, opt)
+	if err != nil {
+		return nil, err
+	}
+	if err := change(r, m); err != nil {
+		return nil, err
+	}
+	return r.finish(m, set, features)
+}
+
 // newRewriter loads tree. Of opt the level counts; what decides the form of
 // chunks is taken from the image.
 func newRewriter(ctx context.Context, tree image.Tree, blobs storage.Backend, out *outputSet, opt *Options) (*rewriter, *model, error) {
@@ -133,47 +150,39 @@ type Hot struct {
 // had by few large reads. The other chunks stay where they are. The hot files
 // become the image's prefetch list.
 func Optimize(ctx context.Context, tree image.Tree, blobs storage.Backend, hot []Hot, out Output, opt Options) (*Result, error) {
-	set, err := out.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer set.abort()
-	r, m, err := newRewriter(ctx, tree, blobs, set, &opt)
-	if err != nil {
-		return nil, err
-	}
-	m.prefetch = nil
-	listed := map[*inode]bool{}
-	for _, h := range hot {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		n := m.tree.find(h.Path)
-		if n == nil {
-			opt.Warn(fmt.Sprintf("%s is not in the image", h.Path))
-			continue
-		}
-		if !n.isRegular() || len(n.chunks) == 0 {
-			continue
-		}
-		if !listed[n] {
-			listed[n] = true
-			m.prefetch = append(m.prefetch, n)
-		}
-		if err := r.hot(n, h); err != nil {
-			return nil, &Error{Op: "read", Path: h.Path, Err: err}
-		}
-	}
-	// A chunk that was moved is moved for all files that have it.
-	m.tree.walk(func(_ string, n *inode) error {
-		for i, at := range n.chunks {
-			if to, ok := r.moved[at]; ok {
-				n.chunks[i] = to
+	return rewrite(ctx, tree, blobs, out, &opt, rafs.BlobPrefetchFiles, func(r *rewriter, m *model) error {
+		m.prefetch = nil
+		listed := map[*inode]bool{}
+		for _, h := range hot {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			n := m.tree.find(h.Path)
+			if n == nil {
+				opt.Warn(fmt.Sprintf("%s is not in the image", h.Path))
+				continue
+			}
+			if !n.isRegular() || len(n.chunks) == 0 {
+				continue
+			}
+			if !listed[n] {
+				listed[n] = true
+				m.prefetch = append(m.prefetch, n)
+			}
+			if err := r.hot(n, h); err != nil {
+				return &Error{Op: "read", Path: h.Path, Err: err}
 			}
 		}
-		return nil
+		// A chunk that was moved is moved for all files that have it.
+		return m.tree.walk(func(_ string, n *inode) error {
+			for i, at := range n.chunks {
+				if to, ok := r.moved[at]; ok {
+					n.chunks[i] = to
+				}
+			}
+			return nil
+		})
 	})
-	return r.finish(m, set, rafs.BlobPrefetchFiles)
 }
 
 // hot moves the chunks of n that the range touches.
@@ -213,55 +222,48 @@ func Compact(ctx context.Context, tree image.Tree, blobs storage.Backend, c Comp
 	if c.MinUsedRatio == 0 {
 		c.MinUsedRatio = 0.5
 	}
-	set, err := out.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer set.abort()
-	r, m, err := newRewriter(ctx, tree, blobs, set, &opt)
-	if err != nil {
-		return nil, err
-	}
+	return rewrite(ctx, tree, blobs, out, &opt, 0, func(r *rewriter, m *model) error {
+		leave := r.littleUsed(m, &c)
+		return m.tree.walk(func(path string, n *inode) error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			for i, at := range n.chunks {
+				if at == holeChunk || !leave[r.b.store.chunks[at].blob] {
+					continue
+				}
+				to, err := r.move(at)
+				if err != nil {
+					return &Error{Op: "read", Path: path, Err: err}
+				}
+				n.chunks[i] = to
+			}
+			return nil
+		})
+	})
+}
+
+// littleUsed returns the blobs that are to be given up.
+func (r *rewriter) littleUsed(m *model, c *CompactOptions) map[*blob]bool {
 	used := map[*blob]int64{}
 	seen := map[uint32]bool{}
 	m.tree.walk(func(_ string, n *inode) error {
 		for _, at := range n.chunks {
 			if at != holeChunk && !seen[at] {
 				seen[at] = true
-				c := &r.b.store.chunks[at]
-				used[c.blob] += int64(c.compSize)
+				used[r.b.store.chunks[at].blob] += int64(r.b.store.chunks[at].compSize)
 			}
 		}
 		return nil
 	})
 	leave := map[*blob]bool{}
 	for b, n := range used {
-		// Chunks in batches have no stored size of their own: such blobs stay.
 		whole := int64(b.dataSize)
 		if b.info.Features&rafs.BlobBatch != 0 {
-			whole = 0
+			whole = 0 // chunks in batches have no stored size of their own: such blobs stay
 		}
 		stays := c.MaxSize > 0 && int64(b.dataSize) > c.MaxSize
 		leave[b] = whole > 0 && !stays && float64(n)/float64(whole) < c.MinUsedRatio
 	}
-	err = m.tree.walk(func(path string, n *inode) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		for i, at := range n.chunks {
-			if at == holeChunk || !leave[r.b.store.chunks[at].blob] {
-				continue
-			}
-			to, err := r.move(at)
-			if err != nil {
-				return &Error{Op: "read", Path: path, Err: err}
-			}
-			n.chunks[i] = to
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return r.finish(m, set, 0)
+	return leave
 }

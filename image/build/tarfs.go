@@ -50,14 +50,7 @@ func (b *builder) newTarfs(r io.Reader) (*tarfs, error) {
 	}
 	t := &tarfs{r: r, hash: sha256.New(), blob: &blob{ours: true}}
 	var err error
-	switch {
-	case b.out.blob != nil:
-		t.file = b.out.blob
-	case b.out.Blob != "":
-		t.file, err = b.out.create(b.out.Blob)
-	case b.out.BlobDir != "":
-		t.file, err = b.out.createIn(b.out.BlobDir)
-	}
+	t.file, err = b.out.newBlob()
 	t.blob.info = rafs.BlobInfo{
 		ChunkSize: b.opt.ChunkSize, Digester: uint32(b.opt.Digester), Features: rafs.BlobTarfs | rafs.BlobCapTarTOC,
 	}

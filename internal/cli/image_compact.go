@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/image/build"
+	"github.com/sluicefs/sluice/storage"
 )
 
 // rewriteFlags are those of commands that move chunks to a new blob.
@@ -24,13 +27,35 @@ func (f *rewriteFlags) add(cmd *cobra.Command) {
 	}
 }
 
-// options are those of the new blob, and the bar that shows how far it is.
-func (f *rewriteFlags) options(env *Env, what string) (build.Options, *progressBar) {
+// rewriteInput is what a command that moves chunks works with.
+type rewriteInput struct {
+	tree  image.Tree
+	blobs storage.Backend
+	out   build.Output
+	opt   build.Options
+}
+
+// run opens the image, has write make the new one, and reports it. what is
+// the name of the progress bar.
+func (f *rewriteFlags) run(ctx context.Context, env *Env, what, path string, write func(*rewriteInput) (*build.Result, error)) error {
+	dst, cleanup, err := f.output()
+	defer cleanup()
+	if err != nil {
+		return err
+	}
+	tree, blobs, err := openWithBlobs(ctx, path, f.sourceBlobs)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	defer blobs.Close()
 	bar := newProgressBar(env, what, f.quiet)
-	return build.Options{
-		Level: f.level, Progress: bar.add,
-		Warn: func(s string) { fmt.Fprintln(env.Stderr, "warning:", s) },
-	}, bar
+	res, err := write(&rewriteInput{tree, blobs, dst, build.Options{Level: f.level, Progress: bar.add, Warn: warnTo(env)}})
+	bar.end()
+	if err != nil {
+		return err
+	}
+	return f.report(env, res)
 }
 
 func newImageCompactCmd(env *Env) *cobra.Command {
@@ -52,24 +77,9 @@ used little goes to one new blob. Blobs that stay are not copied.`,
 			if c.MinUsedRatio <= 0 || c.MinUsedRatio > 1 {
 				return usageError{fmt.Errorf("--min-used-ratio is %v: want more than 0, at most 1", c.MinUsedRatio)}
 			}
-			dst, cleanup, err := f.output()
-			defer cleanup()
-			if err != nil {
-				return err
-			}
-			tree, blobs, err := openWithBlobs(cmd.Context(), args[0], f.sourceBlobs)
-			if err != nil {
-				return err
-			}
-			defer tree.Close()
-			defer blobs.Close()
-			opt, bar := f.options(env, "compact")
-			res, err := build.Compact(cmd.Context(), tree, blobs, c, dst, opt)
-			bar.end()
-			if err != nil {
-				return err
-			}
-			return f.report(env, res)
+			return f.run(cmd.Context(), env, "compact", args[0], func(in *rewriteInput) (*build.Result, error) {
+				return build.Compact(cmd.Context(), in.tree, in.blobs, c, in.out, in.opt)
+			})
 		},
 	}
 	f.add(cmd)

@@ -31,13 +31,8 @@ and EROFS in any direction. The source is a bootstrap or an EROFS file.`,
 			default:
 				return oneOf("to", to, "v6", "v5", "erofs")
 			}
-			opt, closeTrees, err := format.options(env)
-			defer closeTrees()
-			if err != nil {
-				return err
-			}
-			dst, cleanup, err := out.output()
-			defer cleanup()
+			opt, dst, done, err := prepare(env, &format, &out)
+			defer done()
 			if err != nil {
 				return err
 			}

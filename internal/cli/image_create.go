@@ -35,13 +35,8 @@ options give the same bytes.`,
   sluice image create docker.io/library/python:3 --push localhost:5000/python:3-rafs`,
 		Args: needArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opt, closeTrees, err := format.options(env)
-			defer closeTrees()
-			if err != nil {
-				return err
-			}
-			dst, cleanup, err := out.output()
-			defer cleanup()
+			opt, dst, done, err := prepare(env, &format, &out)
+			defer done()
 			if err != nil {
 				return err
 			}

@@ -30,7 +30,7 @@ size and digester.`,
 			}
 			opt := build.Options{
 				PrefetchPaths: prefetch,
-				Warn:          func(s string) { fmt.Fprintln(env.Stderr, "warning:", s) },
+				Warn:          warnTo(env),
 			}
 			if len(prefetch) > 0 {
 				opt.Prefetch = build.PrefetchFS

@@ -30,24 +30,9 @@ by few large reads. The files become the image's prefetch list.`,
 			if err != nil {
 				return err
 			}
-			dst, cleanup, err := f.output()
-			defer cleanup()
-			if err != nil {
-				return err
-			}
-			tree, blobs, err := openWithBlobs(cmd.Context(), args[0], f.sourceBlobs)
-			if err != nil {
-				return err
-			}
-			defer tree.Close()
-			defer blobs.Close()
-			opt, bar := f.options(env, "optimize")
-			res, err := build.Optimize(cmd.Context(), tree, blobs, hot, dst, opt)
-			bar.end()
-			if err != nil {
-				return err
-			}
-			return f.report(env, res)
+			return f.run(cmd.Context(), env, "optimize", args[0], func(in *rewriteInput) (*build.Result, error) {
+				return build.Optimize(cmd.Context(), in.tree, in.blobs, hot, in.out, in.opt)
+			})
 		},
 	}
 	f.add(cmd)

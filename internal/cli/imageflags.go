@@ -226,7 +226,7 @@ func (f *formatFlags) options(env *Env) (opt build.Options, close func(), err er
 	opt = build.Options{
 		Version: f.version, Level: f.level, InlineMeta: f.inline, TOC: f.toc, NullHoles: f.nullHoles, Tarfs: f.tarfs,
 		Repeatable: f.repeatable, PrefetchPaths: f.prefetch, Parallel: f.parallel,
-		Warn: func(s string) { fmt.Fprintln(env.Stderr, "warning:", s) },
+		Warn: warnTo(env),
 	}
 	if len(f.prefetch) > 0 {
 		opt.Prefetch = build.PrefetchFS
@@ -266,6 +266,17 @@ func (f *formatFlags) options(env *Env) (opt build.Options, close func(), err er
 		opt.Dicts = append(opt.Dicts, t)
 	}
 	return opt, close, nil
+}
+
+// prepare checks both sets of flags; done gives back what it opened.
+func prepare(env *Env, format *formatFlags, out *outputFlags) (opt build.Options, dst build.Output, done func(), err error) {
+	opt, closeTrees, err := format.options(env)
+	if err != nil {
+		closeTrees()
+		return opt, dst, func() {}, err
+	}
+	dst, cleanup, err := out.output()
+	return opt, dst, func() { cleanup(); closeTrees() }, err
 }
 
 // chunkSize reads a size that fits 32 bits; 0x begins a hexadecimal number.

@@ -121,6 +121,32 @@ func openDict(arg string) (image.Tree, error) {
 	return detect.Open(path, nil)
 }
 
+// openLower opens the parent and the dictionary, where they are named, into
+// opt. done closes them.
+func openLower(opt *build.Options, parent, dict string) (done func(), err error) {
+	var trees []image.Tree
+	done = func() {
+		for _, t := range trees {
+			t.Close()
+		}
+	}
+	if parent != "" {
+		if opt.Parent, err = detect.Open(parent, nil); err != nil {
+			return done, err
+		}
+		trees = append(trees, opt.Parent)
+	}
+	if dict != "" {
+		d, err := openDict(dict)
+		if err != nil {
+			return done, err
+		}
+		trees = append(trees, d)
+		opt.Dicts = append(opt.Dicts, d)
+	}
+	return done, nil
+}
+
 // warnTo is where warnings go.
 func warnTo(env *Env) func(string) {
 	return func(s string) { fmt.Fprintln(env.Stderr, "warning:", s) }

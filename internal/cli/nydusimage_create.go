@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluicefs/sluice/image/build"
-	"github.com/sluicefs/sluice/image/detect"
 	"github.com/sluicefs/sluice/storage"
 )
 
@@ -164,19 +163,10 @@ func (o *nydusCreate) run(cmd *cobra.Command, env *Env, path string) error {
 	if err != nil {
 		return err
 	}
-	if o.parent != "" {
-		if opt.Parent, err = detect.Open(o.parent, nil); err != nil {
-			return err
-		}
-		defer opt.Parent.Close()
-	}
-	if o.chunkDict != "" {
-		dict, err := openDict(o.chunkDict)
-		if err != nil {
-			return err
-		}
-		defer dict.Close()
-		opt.Dicts = append(opt.Dicts, dict)
+	done, err := openLower(&opt, o.parent, o.chunkDict)
+	defer done()
+	if err != nil {
+		return err
 	}
 	res, err := build.Create(cmd.Context(), src, out, opt)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluicefs/sluice/image/build"
-	"github.com/sluicefs/sluice/image/detect"
 )
 
 // nydusMerge are the options of "nydus-image merge".
@@ -116,19 +115,12 @@ func (o *nydusMerge) run(cmd *cobra.Command, env *Env, paths []string) error {
 	if err != nil {
 		return err
 	}
-	if o.parent != "" {
-		if opt.Parent, err = detect.Open(o.parent, nil); err != nil {
-			return err
-		}
-		defer opt.Parent.Close()
-	}
-	if o.chunkDict != "" {
-		// The layers say themselves which of its blobs they refer to.
-		dict, err := openDict(o.chunkDict)
-		if err != nil {
-			return err
-		}
-		dict.Close()
+	// Of the dictionary nothing is needed: the layers say themselves which of
+	// its blobs they refer to.
+	done, err := openLower(&opt, o.parent, o.chunkDict)
+	defer done()
+	if err != nil {
+		return err
 	}
 	res, err := build.Merge(cmd.Context(), layers, build.Output{Bootstrap: o.bootstrap}, opt)
 	if err != nil {

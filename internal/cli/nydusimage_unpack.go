@@ -19,7 +19,7 @@ import (
 // nydusUnpack are the options of "nydus-image unpack".
 type nydusUnpack struct {
 	nydusInput
-	blob, output string
+	blob, output, config string
 }
 
 func newNydusUnpackCmd(env *Env) *cobra.Command {
@@ -42,7 +42,7 @@ func newNydusUnpackCmd(env *Env) *cobra.Command {
 	delete(cmd.Flag("bootstrap").Annotations, cobra.BashCompOneRequiredFlag)
 	cmd.Flags().StringVarP(&o.blob, "blob", "b", "", "the image's only blob")
 	cmd.Flags().StringVar(&o.output, "output", "", "tar file or pipe to write")
-	cmd.Flags().String("backend-config", "", "accepted and not needed")
+	cmd.Flags().StringVar(&o.config, "backend-config", "", "JSON of the backend; for http-proxy addr, a Unix socket or URL, and path")
 	return cmd
 }
 
@@ -68,9 +68,10 @@ func (o *nydusUnpack) run(cmd *cobra.Command) error {
 	return pipe.Close()
 }
 
-// openBlobs opens the image with its blobs, or with the one blob file given.
+// openBlobs opens the image with its blobs: a directory, an HTTP proxy, or
+// the one blob file given.
 func (o *nydusUnpack) openBlobs(cmd *cobra.Command) (image.Tree, storage.Backend, func(), error) {
-	if o.blob == "" {
+	if o.blob == "" && o.backendType != "http-proxy" {
 		tree, blobs, err := o.open(cmd)
 		if err != nil {
 			return nil, nil, nil, err
@@ -81,33 +82,51 @@ func (o *nydusUnpack) openBlobs(cmd *cobra.Command) (image.Tree, storage.Backend
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	var one oneBlob
-	if n := len(tree.Blobs()); n > 1 {
-		tree.Close()
-		return nil, nil, nil, usageError{fmt.Errorf("the image has %d blobs: give --blob-dir, not --blob", n)}
-	} else if n == 1 {
-		if one.f, err = os.Open(o.blob); err != nil {
-			tree.Close()
-			return nil, nil, nil, err
-		}
+	var blobs interface {
+		storage.Backend
+		io.Closer
 	}
-	done := func() {
-		tree.Close()
-		if one.f != nil {
-			one.f.Close()
-		}
+	if o.blob == "" {
+		blobs, err = newProxyBlobs(o.config)
+	} else {
+		blobs, err = openOneBlob(o.blob, len(tree.Blobs()))
 	}
+	if err != nil {
+		tree.Close()
+		return nil, nil, nil, err
+	}
+	done := func() { tree.Close(); blobs.Close() }
 	if m, ok := tree.(image.MetaLoader); ok {
-		if err := m.LoadMeta(cmd.Context(), one); err != nil {
+		if err := m.LoadMeta(cmd.Context(), blobs); err != nil {
 			done()
 			return nil, nil, nil, err
 		}
 	}
-	return tree, one, done, nil
+	return tree, blobs, done, nil
+}
+
+// openOneBlob opens the blob of an image that has n. An image without data
+// needs no file.
+func openOneBlob(path string, n int) (oneBlob, error) {
+	switch n {
+	case 0:
+		return oneBlob{}, nil
+	case 1:
+		f, err := os.Open(path)
+		return oneBlob{f}, err
+	}
+	return oneBlob{}, usageError{fmt.Errorf("the image has %d blobs: give --blob-dir, not --blob", n)}
 }
 
 // oneBlob is a backend of one file, whatever the image calls its blob.
 type oneBlob struct{ f *os.File }
+
+func (o oneBlob) Close() error {
+	if o.f == nil {
+		return nil
+	}
+	return o.f.Close()
+}
 
 func (o oneBlob) ReadAt(_ context.Context, blob string, p []byte, off int64) error {
 	if o.f == nil {

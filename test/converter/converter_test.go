@@ -238,12 +238,16 @@ func TestPackMergeUnpack(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
-			var out bytes.Buffer
-			err := converter.Unpack(ctx, blobReader{bytes.NewReader(blob)}, &out, converter.UnpackOption{WorkDir: t.TempDir(), BuilderPath: builder})
-			if err != nil {
-				t.Fatal(err)
+			for _, stream := range []bool{false, true} {
+				var out bytes.Buffer
+				err := converter.Unpack(ctx, blobReader{bytes.NewReader(blob)}, &out, converter.UnpackOption{
+					WorkDir: t.TempDir(), BuilderPath: builder, Stream: stream,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				same(t, describe(t, &out), want)
 			}
-			same(t, describe(t, &out), want)
 
 			second := pack(t, archive(t, upper()), opt)
 			var boot bytes.Buffer
