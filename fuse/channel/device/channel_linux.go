@@ -56,6 +56,7 @@ type Channel struct {
 	calm    int  // looks in a row that found no stuck reader
 
 	dropped atomic.Uint64 // messages too short to be one
+	pace    atomic.Int64  // see Pace
 }
 
 // New makes a channel of fd, a descriptor of /dev/fuse (or a SOCK_SEQPACKET
@@ -353,6 +354,11 @@ func Resume(files []int, desc []byte, opts Options) (*Channel, error) {
 	return c, nil
 }
 
+// Pace makes readers pause for d after each message that only forgets, so that
+// more of them come as one (BATCH_FORGET). It is for a session whose other
+// requests do not come by this channel; its INTERRUPTs are late by d at most.
+func (c *Channel) Pace(d time.Duration) { c.pace.Store(int64(d)) }
+
 // Dropped is the number of messages that were too short to have a header.
 func (c *Channel) Dropped() uint64 { return c.dropped.Load() }
 
@@ -377,6 +383,7 @@ func (r *reader) run() {
 		}
 		ticket := r.turn.Begin()
 		f.lend(r, ticket, n)
+		forget := f.forgets()
 		c.monitor.Wake()
 		c.handler.Handle(&f.req)
 		mine := r.turn.End(ticket)
@@ -392,6 +399,11 @@ func (r *reader) run() {
 		}
 		if f == nil {
 			f = c.take()
+		}
+		if forget {
+			if d := c.pace.Load(); d > 0 {
+				time.Sleep(time.Duration(d))
+			}
 		}
 	}
 	if f != nil {

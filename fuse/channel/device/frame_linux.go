@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluicefs/sluice/fuse/channel"
+	"github.com/sluicefs/sluice/fuse/wire"
 	"github.com/sluicefs/sluice/internal/sys"
 )
 
@@ -134,6 +135,12 @@ func (f *frame) lend(r *reader, ticket uint64, n int) {
 	f.req.Args = f.in[messageAt+channel.HeaderSize : messageAt+n]
 	f.dirty = max(f.dirty, n)
 	f.state.Store(inline)
+}
+
+// forgets reports whether the message is FORGET or BATCH_FORGET.
+func (f *frame) forgets() bool {
+	op := wire.Opcode(binary.NativeEndian.Uint32(f.req.Header[4:]))
+	return op == wire.OpForget || op == wire.OpBatchForget
 }
 
 // back reports, after the handler returned, whether the frame is the reader's

@@ -32,6 +32,10 @@ const (
 	// parameter is where an administrator turns the transport on.
 	parameter = "/sys/module/fuse/parameters/enable_uring"
 
+	// forgetPace is how long FORGETs may gather: a wake-up of the device's
+	// reader costs more than all else about one.
+	forgetPace = time.Millisecond
+
 	// lookEvery is how often the monitor looks for owners that do not come
 	// back.
 	lookEvery = 4 * time.Millisecond
@@ -232,6 +236,10 @@ func (c *Channel) begin(p channel.Params) error {
 	if c.why != "" {
 		c.end()
 		c.queues, c.begun = nil, false
+		return nil
+	}
+	if dev, ok := c.dev.(interface{ Pace(time.Duration) }); ok {
+		dev.Pace(forgetPace)
 	}
 	return nil
 }
