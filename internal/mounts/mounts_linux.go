@@ -49,9 +49,11 @@ func cleanDead(mountpoint string) {
 	}
 }
 
-// Dead reports whether mountpoint is a FUSE mount whose server is gone.
+// Dead reports whether mountpoint is a FUSE mount whose server is gone. It
+// asks for the file system's size, which the kernel does not remember.
 func Dead(mountpoint string) bool {
-	var st unix.Stat_t
-	err := unix.Stat(mountpoint, &st)
-	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
+	var st unix.Statfs_t
+	err := unix.Statfs(mountpoint, &st)
+	// ECANCELED is what requests get while io_uring's queues are torn down.
+	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED) || errors.Is(err, unix.ECANCELED)
 }

@@ -4,6 +4,7 @@
 package testenv
 
 import (
+	"debug/elf"
 	"fmt"
 	"os"
 	"os/exec"
@@ -128,4 +129,27 @@ func Fixtures(t testing.TB) string {
 		t.Skip("needs SLUICE_FIXTURES, the directory with the large image fixtures")
 	}
 	return dir
+}
+
+// Static needs the program at path to run without shared libraries, which a
+// race build does not.
+func Static(t testing.TB, path string) {
+	t.Helper()
+	f, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			t.Skip("needs a static test binary: this one is built with the race detector")
+		}
+	}
+}
+
+// Disk skips a test for the file system that dir is on: why says what needs
+// another. With SLUICE_CI=1 it fails.
+func Disk(t testing.TB, dir, why string) {
+	t.Helper()
+	require(t, need{"another file system for " + dir, func() string { return why }})
 }
