@@ -41,8 +41,13 @@ func TestSourceChanges(t *testing.T) {
 		"replaced":  func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			src := makeSource(t)
-			victim := filepath.Join(src, "a", "victim")
+			src := t.TempDir()
+			for _, other := range []string{"before", "later"} {
+				if err := os.WriteFile(filepath.Join(src, other), text(1, 50_000), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			victim := filepath.Join(src, "changes")
 			if err := os.WriteFile(victim, bytes.Repeat([]byte("x"), 100_000), 0o644); err != nil {
 				t.Fatal(err)
 			}

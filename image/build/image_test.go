@@ -1,7 +1,6 @@
 package build
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -19,17 +18,8 @@ import (
 	"github.com/sluicefs/sluice/storage"
 )
 
-// blobFiles reads chunks of the blobs in a directory.
+// blobFiles is a directory with blobs.
 type blobFiles string
-
-func (d blobFiles) chunk(c *storage.Chunk) ([]byte, error) {
-	b, err := direct.OpenDir(string(d))
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
-	return direct.NewReader(b).Chunk(context.Background(), c)
-}
 
 // backend opens the blobs in a directory.
 func backend(t testing.TB, dir string) storage.Backend {
@@ -50,26 +40,14 @@ func treeLines(t testing.TB, tree image.Tree, blobs blobFiles) map[string]string
 			t.Fatal(err)
 		}
 	}
+	reader := direct.NewReader(backend(t, string(blobs)))
 	lines := map[string]string{}
 	err := imagetest.Walk(tree, 100_000, func(e *imagetest.Entry) error {
 		sum := ""
 		if e.Mode&0o170000 == 0o100000 {
 			h := sha256.New()
-			ext, err := tree.Extents(nil, e.NID, 0, int64(e.Size))
-			if err != nil {
-				return err
-			}
-			for i := range ext {
-				x := &ext[i]
-				if x.Hole() {
-					h.Write(make([]byte, x.Length))
-					continue
-				}
-				b, err := blobs.chunk(&x.Chunk)
-				if err != nil {
-					return fmt.Errorf("%s: %w", e.Path, err)
-				}
-				h.Write(b[x.ChunkOffset:][:x.Length])
+			if err := reader.Copy(t.Context(), h, tree, e.NID, int64(e.Size)); err != nil {
+				return fmt.Errorf("%s: %w", e.Path, err)
 			}
 			sum = hex.EncodeToString(h.Sum(nil))
 		}

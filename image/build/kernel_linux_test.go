@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/sluicefs/sluice/image"
+	"github.com/sluicefs/sluice/image/direct"
 	"github.com/sluicefs/sluice/image/imagetest"
 	"github.com/sluicefs/sluice/internal/testenv"
 	"github.com/sluicefs/sluice/storage"
@@ -32,6 +33,7 @@ func flatBlobs(t testing.TB, tree image.Tree, blobs blobFiles) []string {
 		files[i] = f
 		paths = append(paths, f.Name())
 	}
+	reader := direct.NewReader(backend(t, string(blobs)))
 	err := imagetest.Walk(tree, 100_000, func(e *imagetest.Entry) error {
 		if e.Mode&0o170000 != 0o100000 {
 			return nil
@@ -45,7 +47,7 @@ func flatBlobs(t testing.TB, tree image.Tree, blobs blobFiles) []string {
 				continue
 			}
 			c := &ext[i].Chunk
-			b, err := blobs.chunk(c)
+			b, err := reader.Chunk(t.Context(), c)
 			if err != nil {
 				return err
 			}
