@@ -44,6 +44,7 @@ var rules = []rule{
 	{"fuse", []string{"fuse/wire", "fuse/channel/...", "fuse/mount", "splice", "internal/sys", "internal/kernel"}},
 
 	// File systems see fuse, never a concrete channel.
+	{"fs/multifs", []string{"fuse", "fs", "vfs"}}, // trees of nodes, put together by vfs
 	{"fs/...", []string{"fuse", "fs/...", "splice", "internal/sys", "storage/codec/..."}},
 	{"vfs/...", []string{"fuse", "fuse/wire", "vfs/...", "internal/sys"}},
 
