@@ -72,7 +72,15 @@ func (m *Mount) Attached() bool { return m.state.Load() == attached }
 
 // InUse returns how many files and directories of it are open, and how many
 // references to its nodes the kernel holds.
-func (m *Mount) InUse() (open, nodes int64) { return m.opens.Load(), m.refs.Load() }
+//
+// After a change of process only what came since is counted.
+func (m *Mount) InUse() (open, nodes int64) {
+	open, nodes = m.opens.Load(), m.refs.Load()
+	if m.restored {
+		open, nodes = max(open-heldElsewhere, 0), max(nodes-heldElsewhere, 0)
+	}
+	return open, nodes
+}
 
 // Node returns the kernel's id of a node of the file system.
 func (m *Mount) Node(inner uint64) uint64 {

@@ -44,9 +44,8 @@ func (m *Mount) Stats() Stats {
 		ReadBytes:  m.stats.read.Load(),
 		WriteBytes: m.stats.wrote.Load(),
 		Busy:       time.Duration(m.stats.busy.Load()),
-		Open:       m.opens.Load(),
-		Nodes:      m.refs.Load(),
 	}
+	s.Open, s.Nodes = m.InUse()
 	for op := range wire.Opcode(wire.OpLimit) {
 		if n := m.stats.ops[op].Load(); n > 0 {
 			s.Ops[op.String()] = n

@@ -26,6 +26,7 @@ type Config struct {
 	CacheQuota Size          `toml:"cache_quota"`
 	Transport  string        `toml:"transport"` // "", "device", "uring"
 	Writable   bool          `toml:"writable"`
+	ImagesOnly bool          `toml:"images_only"` // nothing but images: their files need no opening
 	Options    []string      `toml:"mount_options"`
 	LogLevel   string        `toml:"log_level"`
 	LogFile    string        `toml:"log_file"`
@@ -72,7 +73,11 @@ func LoadConfig(name string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := ParseConfig(b, filepath.Dir(name))
+	dir, err := filepath.Abs(filepath.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	c, err := ParseConfig(b, dir)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

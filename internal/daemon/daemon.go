@@ -52,6 +52,7 @@ type Daemon struct {
 
 	mu        sync.Mutex
 	server    *fuse.Server
+	where     string               // the mountpoint, absolute once mounted
 	instances map[string]*instance // by path
 	handed    bool                 // somebody else holds the session
 	session   *fuse.Session        // taken over, until start
@@ -70,7 +71,7 @@ func New(o Options) *Daemon {
 		o.Level = new(slog.LevelVar)
 	}
 	return &Daemon{
-		opts: o, log: o.Log, started: time.Now(),
+		opts: o, log: o.Log, started: time.Now(), where: o.Mountpoint,
 		machine:   machine{state: Init, log: o.Log},
 		union:     vfs.New(&vfs.Options{OpenLess: o.OpenLess, Measure: true}),
 		instances: map[string]*instance{},
@@ -95,6 +96,12 @@ func (d *Daemon) Server() *fuse.Server {
 	return d.server
 }
 
+func (d *Daemon) mountpoint() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.where
+}
+
 // fuseOptions are those of the union's mount.
 func (d *Daemon) fuseOptions() *fuse.MountOptions {
 	o := &fuse.MountOptions{
@@ -114,7 +121,7 @@ func (d *Daemon) fuseOptions() *fuse.MountOptions {
 // Mount mounts the union: INIT to READY.
 func (d *Daemon) Mount(cause string) error {
 	return d.machine.do(evMount, cause, func() error {
-		point, err := serve.Mountpoint(d.opts.Mountpoint)
+		point, err := serve.Mountpoint(d.mountpoint())
 		if err != nil {
 			return err
 		}
@@ -123,7 +130,7 @@ func (d *Daemon) Mount(cause string) error {
 			return err
 		}
 		d.mu.Lock()
-		d.server = server
+		d.server, d.where = server, point
 		d.mu.Unlock()
 		return nil
 	})
@@ -149,7 +156,7 @@ func (d *Daemon) Start(cause string) error {
 		if err := server.WaitMount(); err != nil {
 			return err
 		}
-		d.log.Info("serving", "mountpoint", d.opts.Mountpoint, "transport", server.Transport().String())
+		d.log.Info("serving", "mountpoint", d.mountpoint(), "transport", server.Transport().String())
 		go func() {
 			server.Wait()
 			d.end("the session is over")
@@ -312,7 +319,7 @@ func (d *Daemon) overlay(i *instance) error {
 	if d.State() != Running {
 		return fmt.Errorf("overlay %s: the daemon is not running yet", i.spec.Path)
 	}
-	lower := filepath.Join(d.opts.Mountpoint, i.spec.Path)
+	lower := filepath.Join(d.mountpoint(), i.spec.Path)
 	for _, p := range []string{lower, o.Upper, o.Work} {
 		if strings.ContainsAny(p, ",:\\") {
 			return fmt.Errorf("overlay %s: a path must have no comma, colon or backslash", p)
@@ -332,7 +339,7 @@ func (d *Daemon) dropOverlay(i *instance, how vfs.How) error {
 	if i.spec.Overlay == nil || d.State() != Running {
 		return nil
 	}
-	where := filepath.Join(d.opts.Mountpoint, i.spec.Path)
+	where := filepath.Join(d.mountpoint(), i.spec.Path)
 	if err := mounts.Detach(where, how == vfs.Lazy); err != nil {
 		return fmt.Errorf("unmount overlay: %w", err)
 	}

@@ -72,7 +72,7 @@ func (d *Daemon) send(conn *net.UnixConn, s *fuse.Session) error {
 	if err := d.transferable(); err != nil {
 		return err
 	}
-	saved := savedState{Mountpoint: d.opts.Mountpoint, OpenLess: d.opts.OpenLess, Session: s.State}
+	saved := savedState{Mountpoint: d.mountpoint(), OpenLess: d.opts.OpenLess, Session: s.State}
 	for _, i := range d.list() {
 		saved.Specs = append(saved.Specs, i.spec)
 	}

@@ -45,7 +45,7 @@ func (s *server) info(*http.Request) (any, error) {
 	d := s.d
 	info := api.Daemon{
 		ID: d.opts.ID, Version: s.version, PID: os.Getpid(), State: string(d.State()),
-		Mountpoint: d.opts.Mountpoint, Supervisor: d.opts.Supervisor, LogLevel: LevelName(d.opts.Level.Level()),
+		Mountpoint: d.mountpoint(), Supervisor: d.opts.Supervisor, LogLevel: LevelName(d.opts.Level.Level()),
 		UptimeSeconds: time.Since(d.started).Seconds(), Mounts: len(d.list()),
 	}
 	if server := d.Server(); server != nil && d.State() == Running {

@@ -192,13 +192,13 @@ func (d *Daemon) adopt(ctx context.Context, b []byte, session *fuse.Session) err
 	if err != nil {
 		return err
 	}
-	d.opts.OpenLess = saved.OpenLess
-	if d.opts.Mountpoint == "" {
-		d.opts.Mountpoint = saved.Mountpoint
-	}
-	d.union.SetOpenLess(saved.OpenLess)
 	d.opMu.Lock()
 	defer d.opMu.Unlock()
+	d.opts.OpenLess = saved.OpenLess
+	d.union.SetOpenLess(saved.OpenLess)
+	d.mu.Lock()
+	d.where = saved.Mountpoint
+	d.mu.Unlock()
 	if err := d.drop(ctx, saved.Specs); err != nil {
 		return err
 	}
