@@ -209,6 +209,9 @@ func (e *engine) serve(r *Request, op wire.Opcode) {
 		return
 	case wire.OpNotifyReply:
 		in := inAs[NotifyRetrieveIn](r)
+		if t := e.trace.Load(); t != nil {
+			t.received(r)
+		}
 		e.notify.retrieved(in.Unique, r.payload[:min(uint64(in.Size), uint64(len(r.payload)))])
 		r.msg.Slot.Release()
 		return

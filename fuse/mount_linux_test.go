@@ -77,7 +77,7 @@ func TestIntegrationBlockedHandlers(t *testing.T) {
 		}
 		n := 2000
 		if o.Transport == fuse.TransportURing || testing.Short() {
-			n = 32 // a ring keeps a thread for each
+			n = 100 // a ring keeps a thread for each
 		}
 		s, dir := mounted(t, fs, o)
 		free := sync.OnceFunc(func() { close(goOn) })
@@ -107,8 +107,20 @@ func TestIntegrationBlockedHandlers(t *testing.T) {
 // startReaders starts a process whose n threads read a file each.
 func startReaders(t *testing.T, dir string, n int) *exec.Cmd {
 	t.Helper()
+	return startUser(t, fmt.Sprintf("read %s %d", dir, n))
+}
+
+// startLocker starts a process that locks a file, which may have to wait.
+func startLocker(t *testing.T, path string) *exec.Cmd {
+	t.Helper()
+	return startUser(t, "lock "+path)
+}
+
+// startUser starts a process that uses a mount of this one.
+func startUser(t *testing.T, what string) *exec.Cmd {
+	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=read %s %d", childEnv, dir, n))
+	cmd.Env = append(os.Environ(), childEnv+"="+what)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

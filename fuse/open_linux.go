@@ -63,6 +63,11 @@ func (c withReason) Caps() channel.Caps {
 	return caps
 }
 
+// wantsRings reports whether openChannel will choose io_uring.
+func wantsRings(opts *MountOptions) bool {
+	return opts.Transport != TransportDevice && uring.Probe() == ""
+}
+
 func deviceOptions(opts *MountOptions) device.Options {
 	o := device.Options{Readers: opts.Readers, Clone: opts.CloneFd, MaxPayload: opts.MaxWrite}
 	if n := opts.MaxInflightRequestBytes; n > 0 {

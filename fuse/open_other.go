@@ -17,6 +17,8 @@ func openChannel(int, string, *MountOptions) (channel.Channel, error) {
 	return nil, fmt.Errorf("/dev/fuse is not supported on %s: %w", runtime.GOOS, channel.ErrUnsupported)
 }
 
+func wantsRings(*MountOptions) bool { return false }
+
 func closeFD(fd int) { syscall.Close(fd) }
 
 func pollFile(string) {}

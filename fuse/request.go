@@ -201,14 +201,18 @@ func (r *Request) split(m *channel.Request, op wire.Opcode) Status {
 	if op == wire.OpInit { // grew over time
 		size = min(size, max(len(m.Args), 8))
 	}
-	n := copy(r.in.args[:size], m.Args)
+	args, rest := m.Args, m.Payload
+	if op == wire.OpNotifyReply && m.Split && retrieveInPayload(args, rest) {
+		args, rest = rest[:size], rest[size:]
+	}
+	n := copy(r.in.args[:size], args)
 	clear(r.in.args[n:]) // RENAME is read as RENAME2: its flags are 0
 	if n < size {
 		return EINVAL
 	}
-	r.payload = m.Payload
+	r.payload = rest
 	if !m.Split {
-		r.payload = m.Args[n:]
+		r.payload = args[n:]
 	}
 	if ext := int(r.in.TotalExtlen) * 8; ext > 0 {
 		if ext > len(r.payload) {
@@ -221,6 +225,17 @@ func (r *Request) split(m *channel.Request, op wire.Opcode) Status {
 		}
 	}
 	return OK
+}
+
+// retrieveInPayload reports whether the struct of a NOTIFY_REPLY that came over
+// a ring lies before its data: Linux (6.18) gives the message an empty first
+// argument. The struct's size, at offset 16, tells.
+func retrieveInPayload(args, payload []byte) bool {
+	const size, at = 40, 16
+	if len(payload) < size || len(args) < size || uint64(nativeEndian.Uint32(args[at:])) == uint64(len(payload)) {
+		return false
+	}
+	return uint64(nativeEndian.Uint32(payload[at:])) == uint64(len(payload)-size)
 }
 
 // keep copies b to where the answer does not overwrite it.

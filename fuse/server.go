@@ -66,7 +66,8 @@ func NewServer(fs RawFileSystem, mountPoint string, opts *MountOptions) (*Server
 
 // Mount mounts fs at mountPoint, serves it in the background and returns when
 // the mount can be used: [NewServer], Serve and WaitMount in one. Where the
-// kernel can (Linux 6.18) the mount is not seen by anybody before it answers.
+// kernel can (Linux 6.18, on the device) the mount is not seen by anybody before
+// it answers.
 // opts may be nil.
 func Mount(mountPoint string, fs RawFileSystem, opts *MountOptions) (*Server, error) {
 	if opts == nil {
@@ -76,7 +77,9 @@ func Mount(mountPoint string, fs RawFileSystem, opts *MountOptions) (*Server, er
 	if err != nil {
 		return nil, err
 	}
-	mo.SyncInit = true
+	// With INIT inside of mounting, the kernel takes the answer in at an
+	// unknown moment after it was given, and refuses rings until then.
+	mo.SyncInit = !wantsRings(opts)
 	point, err := mount.Prepare(mo)
 	if err != nil {
 		return nil, err

@@ -61,6 +61,9 @@ func (d directFS) Open(_ <-chan struct{}, _ *fuse.OpenIn, out *fuse.OpenOut) fus
 // detaches and sends the session; the end of the socket ends it. "load DIR"
 // uses a mount.
 func child(what string) error {
+	if path, ok := strings.CutPrefix(what, "lock "); ok {
+		return locker(path)
+	}
 	if strings.HasPrefix(what, "read ") {
 		return readers(what)
 	}

@@ -112,6 +112,9 @@ func inText(r *Request) string {
 		return fmt.Sprintf("fh %d [%d +%d)", in.Fh, in.Offset, in.Size)
 	case wire.OpOpen, wire.OpOpendir, wire.OpCreate:
 		return fmt.Sprintf("flags %#o", inAs[OpenIn](r).Flags)
+	case wire.OpNotifyReply:
+		in := inAs[NotifyRetrieveIn](r)
+		return fmt.Sprintf("[%d +%d) %d bytes", in.Offset, in.Size, len(r.payload))
 	case wire.OpForget:
 		return fmt.Sprintf("-%d", inAs[ForgetIn](r).Nlookup)
 	case wire.OpInit:
