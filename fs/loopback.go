@@ -2,6 +2,7 @@ package fs
 
 import (
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -52,6 +53,7 @@ type LoopbackNode struct {
 	RootData *LoopbackRoot
 
 	dirFD cachedFD
+	locks atomic.Pointer[lockOwners]
 }
 
 func (n *LoopbackNode) loopbackNode() *LoopbackNode { return n }

@@ -21,7 +21,7 @@ type LoopbackFile struct {
 	f     *os.File     // owns fd if not nil
 	state atomic.Int32 // users, or'ed with closing
 	alone bool         // no passthrough
-	locks lockOwners
+	locks handleLocks
 	open  openFile
 }
 
@@ -42,8 +42,13 @@ func NewLoopbackFileFromOS(f *os.File) *LoopbackFile {
 }
 
 // newFile returns a handle on fd, whose Release must be called.
-func (r *LoopbackRoot) newFile(fd int) *LoopbackFile {
-	return &LoopbackFile{fd: fd, alone: r.NoPassthrough}
+func (n *LoopbackNode) newFile(fd int) *LoopbackFile {
+	f := &LoopbackFile{fd: fd, alone: n.RootData.NoPassthrough}
+	if b := n.embed().bridge; b != nil && b.options.EnableLocks {
+		n.locks.CompareAndSwap(nil, new(lockOwners))
+		f.locks.file.Store(n.locks.Load())
+	}
+	return f
 }
 
 func (f *LoopbackFile) openFile() *openFile { return &f.open }
@@ -68,7 +73,7 @@ func (f *LoopbackFile) done() {
 }
 
 func (f *LoopbackFile) close() syscall.Errno {
-	f.locks.closeAll()
+	f.locks.end()
 	if f.f != nil {
 		return ToErrno(f.f.Close())
 	}
@@ -309,28 +314,32 @@ func (n *LoopbackNode) CopyFileRange(ctx context.Context, fhIn FileHandle,
 	return count, errno
 }
 
-// lockOwners are descriptors by lock owner: the locks of a process are its
-// own even if it has inherited the descriptor, and open file descriptions are
-// what the kernel can tell apart from here.
+// lockOwners are the POSIX locks on a file: by owner, a descriptor that has
+// the owner's locks. An owner is a process, or an open file description; a
+// process has the same locks whichever of its descriptors it uses, and loses
+// them when it closes any.
 type lockOwners struct {
 	mu sync.Mutex
 	fd map[uint64]int
 }
 
-// forOwner returns the descriptor for the locks of an owner.
+// forOwner returns the descriptor for the locks of an owner on the file that
+// fd is open on.
 func (l *lockOwners) forOwner(fd int, owner uint64) (int, syscall.Errno) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if own, ok := l.fd[owner]; ok {
 		return own, 0
 	}
-	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-	if err != nil {
-		return -1, ToErrno(err)
-	}
-	own, errno := reopen(fd, flags&unix.O_ACCMODE|unix.O_NONBLOCK)
-	if errno != 0 {
-		return -1, errno
+	own, errno := reopen(fd, unix.O_RDWR|unix.O_NONBLOCK)
+	if errno != 0 { // what fd was opened for was allowed
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		if err != nil {
+			return -1, ToErrno(err)
+		}
+		if own, errno = reopen(fd, flags&unix.O_ACCMODE|unix.O_NONBLOCK); errno != 0 {
+			return -1, errno
+		}
 	}
 	if l.fd == nil {
 		l.fd = map[uint64]int{}
@@ -349,13 +358,43 @@ func (l *lockOwners) drop(owner uint64) {
 	}
 }
 
-func (l *lockOwners) closeAll() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, fd := range l.fd {
-		unix.Close(fd)
+// handleLocks is the part of a handle in the locks on its file.
+type handleLocks struct {
+	file   atomic.Pointer[lockOwners]
+	mu     sync.Mutex
+	owners map[uint64]bool // who took locks through the handle
+}
+
+// forOwner is lockOwners.forOwner.
+func (h *handleLocks) forOwner(fd int, owner uint64) (int, syscall.Errno) {
+	if h.file.Load() == nil {
+		h.file.CompareAndSwap(nil, new(lockOwners)) // of no node: its own
 	}
-	l.fd = nil
+	h.mu.Lock()
+	if h.owners == nil {
+		h.owners = map[uint64]bool{}
+	}
+	h.owners[owner] = true
+	h.mu.Unlock()
+	return h.file.Load().forOwner(fd, owner)
+}
+
+// drop gives back the locks of an owner.
+func (h *handleLocks) drop(owner uint64) {
+	if l := h.file.Load(); l != nil {
+		l.drop(owner)
+	}
+}
+
+// end gives back the locks of all who used the handle: it has been closed by
+// each of them.
+func (h *handleLocks) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for owner := range h.owners {
+		h.drop(owner)
+	}
+	h.owners = nil
 }
 
 // flushOwner is told of a close(2) by a lock owner, whose POSIX locks end.

@@ -178,7 +178,16 @@ func (n *LoopbackNode) Create(ctx context.Context, name string, flags uint32, mo
 		unix.Close(fd)
 		return nil, nil, 0, errno
 	}
-	return n.found(ctx, name, &st, out), n.RootData.newFile(fd), n.openFlags(), 0
+	ch := n.found(ctx, name, &st, out)
+	return ch, handleOf(ch, fd), n.openFlags(), 0
+}
+
+// handleOf returns a handle on fd, which is open on the file of ch.
+func handleOf(ch *Inode, fd int) FileHandle {
+	if l, ok := ch.ops.(loopbackEmbedder); ok {
+		return l.loopbackNode().newFile(fd)
+	}
+	return &LoopbackFile{fd: fd}
 }
 
 // Tmpfile makes and opens a file without a name.
@@ -198,7 +207,8 @@ func (n *LoopbackNode) Tmpfile(ctx context.Context, flags uint32, mode uint32, o
 		unix.Close(fd)
 		return nil, nil, 0, errno
 	}
-	return n.found(ctx, "", &st, out), n.RootData.newFile(fd), n.openFlags(), 0
+	ch := n.found(ctx, "", &st, out)
+	return ch, handleOf(ch, fd), n.openFlags(), 0
 }
 
 // Open opens the file below.
@@ -216,7 +226,7 @@ func (n *LoopbackNode) Open(ctx context.Context, flags uint32) (fh FileHandle, f
 			return nil, 0, errno
 		}
 	}
-	return n.RootData.newFile(fd), n.openFlags(), 0
+	return n.newFile(fd), n.openFlags(), 0
 }
 
 // openUnnamed opens a file that has lost its name, which programs do through

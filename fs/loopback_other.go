@@ -7,10 +7,11 @@ import (
 	"syscall"
 )
 
-// cachedFD and loopbackState have nothing to keep where there is no loopback.
+// cachedFD and the others have nothing to keep where there is no loopback.
 type (
 	cachedFD      struct{}
 	loopbackState struct{}
+	lockOwners    struct{}
 )
 
 // NewLoopbackRoot gives an error: a loopback is not supported on this system,
