@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,6 +16,10 @@ import (
 // wakeTag is the user data of the read of the queue's eventfd; others are slot
 // numbers.
 const wakeTag = ^uint64(0)
+
+// registerPause is between two tries to register an entry before the kernel is
+// ready for it.
+const registerPause = 100 * time.Microsecond
 
 // queue is one processor's: its ring belongs to the goroutine that owns it, and
 // passes on with the turn.
@@ -94,7 +99,8 @@ func (q *queue) found(answer chan<- error) {
 		return
 	}
 	// A refused entry completes at once; others do when a request comes.
-	if res := q.ring.PeekError(); res != 0 {
+	// EAGAIN is tried again: the mounting task has not taken INIT's answer yet.
+	if res := q.ring.PeekError(); res != 0 && unix.Errno(-res) != unix.EAGAIN {
 		answer <- unix.Errno(-res)
 		q.dismiss()
 		return
@@ -255,9 +261,10 @@ func (q *queue) failed(s *slot, res int32) {
 	case unix.EAGAIN, unix.EINTR:
 		if s.registered {
 			q.commit(s)
-		} else {
-			q.register(s)
+			return
 		}
+		time.Sleep(registerPause)
+		q.register(s)
 	case unix.ENOENT:
 		// The answer came too late, and the kernel forgot the entry with it.
 		q.register(s)

@@ -38,15 +38,23 @@ type session struct {
 
 func start(t *testing.T, opts Options, block bool) *session {
 	t.Helper()
+	return startMount(t, mount.Options{}, opts, block)
+}
+
+func startMount(t *testing.T, mo mount.Options, opts Options, block bool) *session {
+	t.Helper()
 	testenv.URing(t)
 	s := &session{t: t, served: make(chan struct{}), gate: make(chan struct{}), block: block}
 	var err error
-	s.point, err = mount.Prepare(mount.Options{Point: t.TempDir()})
+	mo.Point = t.TempDir()
+	s.point, err = mount.Prepare(mo)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.point.Attach(); err != nil {
-		t.Fatal(err)
+	if !s.point.Synchronous() {
+		if err := s.point.Attach(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		select {
@@ -68,6 +76,9 @@ func start(t *testing.T, opts Options, block bool) *session {
 		defer close(s.served)
 		s.err = s.c.Serve(s)
 	}()
+	if err := s.point.Attach(); err != nil { // after INIT, if it is synchronous
+		t.Fatal(err)
+	}
 	s.stat() // the first request waits for INIT
 	return s
 }
@@ -178,6 +189,21 @@ func TestIntegrationRing(t *testing.T) {
 	until(t, "goroutines gone", func() bool { return runtime.NumGoroutine() <= before })
 	if !s.c.freed.Load() {
 		t.Error("memory of the rings was not freed")
+	}
+}
+
+// TestIntegrationSynchronousInit registers entries while the mounting task may
+// not have taken the answer to INIT yet.
+func TestIntegrationSynchronousInit(t *testing.T) {
+	for range 20 {
+		s := startMount(t, mount.Options{SyncInit: true}, Options{}, false)
+		for range 10 {
+			s.stat()
+		}
+		if caps := s.c.Caps(); caps.Transport != "io_uring" {
+			t.Errorf("transport: got %q (%v), want io_uring", caps.Transport, caps.Why)
+		}
+		s.end()
 	}
 }
 
