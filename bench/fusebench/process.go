@@ -134,6 +134,9 @@ func (s *server) start() error {
 	go func() { gone <- cmd.Wait() }()
 	for range 1000 {
 		if err := unix.Stat(s.mount, &now); err == nil && now.Dev != before.Dev {
+			// What a server does when it sees itself mounted (raising the
+			// read-ahead, say) shall be done by the first open.
+			time.Sleep(300 * time.Millisecond)
 			return nil
 		}
 		select {
