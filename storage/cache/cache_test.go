@@ -29,13 +29,14 @@ type testBlob struct {
 // compressible.
 func newTestBlob(seed uint64, n, size int, c storage.Compressor, aligned bool) *testBlob {
 	rnd := rand.New(rand.NewPCG(seed, 1))
+	noise := rand.NewChaCha8([32]byte{byte(seed)})
 	t := &testBlob{blob: &storage.Blob{ChunkCount: uint32(n), Compressor: c, ChunkSize: uint32(size)}}
 	for i := range n {
 		p := make([]byte, size-rnd.IntN(size/2))
-		for k := range p {
-			if p[k] = byte(k / 100); i%2 == 0 {
-				p[k] = byte(rnd.Uint32())
-			}
+		if i%2 == 0 {
+			noise.Read(p)
+		} else {
+			copy(p, bytes.Repeat([]byte{byte(i), byte(seed)}, len(p)))
 		}
 		ch := storage.Chunk{Blob: t.blob, Index: uint32(i), Offset: int64(len(t.stored)), UncompressedOffset: int64(len(t.plain)),
 			UncompressedSize: uint32(len(p)), Digest: codec.Sum(p, storage.Algorithm(i%2)), Flags: storage.HasDigest}

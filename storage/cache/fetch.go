@@ -520,6 +520,7 @@ func (r *Reader) keep(f *flight) {
 	switch {
 	case err == nil:
 		s.failed.Store(false)
+		r.n.stored.Add(uint64(len(f.data)))
 		if f.ch.Flags&storage.HasDigest != 0 {
 			r.c.digests.add(&f.ch.Digest, nameHash(s.name), f.ch.Index)
 		}
