@@ -122,21 +122,31 @@ func (f *LoopbackFile) Read(ctx context.Context, buf []byte, off int64) (fuse.Re
 		return nil, syscall.EBADF
 	}
 	defer f.done()
+	n, errno := transfer(unix.Pread, fd, buf, off)
+	if errno != 0 {
+		return nil, errno
+	}
+	return readData(buf[:n]), 0
+}
+
+// transfer reads or writes all of b, or as much as goes. What went before an
+// error counts.
+func transfer(do func(fd int, b []byte, off int64) (int, error), fd int, b []byte, off int64) (int, syscall.Errno) {
 	n := 0
-	for n < len(buf) {
-		m, err := unix.Pread(fd, buf[n:], off+int64(n))
+	for n < len(b) {
+		m, err := do(fd, b[n:], off+int64(n))
 		if err == unix.EINTR {
-			continue
+			continue // nothing went
 		}
 		if err != nil && n == 0 {
-			return nil, ToErrno(err)
+			return 0, ToErrno(err)
 		}
 		if err != nil || m == 0 {
 			break
 		}
 		n += m
 	}
-	return readData(buf[:n]), 0
+	return n, 0
 }
 
 // readData returns a result of data that is from the reply's own buffer.
@@ -165,21 +175,8 @@ func (f *LoopbackFile) Write(ctx context.Context, data []byte, off int64) (uint3
 		return 0, syscall.EBADF
 	}
 	defer f.done()
-	n := 0
-	for n < len(data) {
-		m, err := unix.Pwrite(fd, data[n:], off+int64(n))
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil && n == 0 {
-			return 0, ToErrno(err)
-		}
-		if err != nil || m == 0 {
-			break
-		}
-		n += m
-	}
-	return uint32(n), 0
+	n, errno := transfer(unix.Pwrite, fd, data, off)
+	return uint32(n), errno
 }
 
 // Writev writes the slices one after another.

@@ -5,6 +5,10 @@ import "github.com/sluicefs/sluice/fuse"
 // Mount makes a file system of the tree at root, mounts it on dir and serves
 // it in the background; when it returns the mount is ready. It ends with the
 // server's Unmount. nil for options means the defaults of [NewNodeFS].
+//
+// Unlike a server made by fuse.NewServer, the kernel drops cached data of a
+// file when its attributes show another size or time of modification, unless
+// the options have ExplicitDataCacheControl.
 func Mount(dir string, root InodeEmbedder, options *Options) (*fuse.Server, error) {
 	raw := NewNodeFS(root, options)
 	var mo fuse.MountOptions
