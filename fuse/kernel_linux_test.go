@@ -16,7 +16,7 @@ import (
 // counts what it is asked all the same. It has what is optional, too.
 type countFS struct {
 	directFS
-	lookups, getattrs, reads, polls, copies, statxs, syncs atomic.Int64
+	lookups, getattrs, reads, polls, copies, statxs atomic.Int64
 
 	mu    sync.Mutex
 	locks map[uint64]chan struct{} // node -> closed when it is unlocked

@@ -61,7 +61,6 @@ type Kernel struct {
 	idle     sync.Cond
 	free     []*message
 	params   channel.Params
-	init     InitReply
 	refs     map[uint64]uint64 // node id -> references
 	faults   []string
 	notices  []Notice
