@@ -321,6 +321,16 @@ func (w *blobWriter) end() (Blob, error) {
 	return res, nil
 }
 
+// settle puts what is known of the complete blob into its entry of the blob
+// table, which then is not that of the bootstrap in the blob any more.
+func (w *blobWriter) settle(done *Blob) {
+	w.blob.id = done.ID
+	info := &w.blob.info
+	info.Features &^= rafs.BlobInlinedMeta
+	info.CompressedSize = uint64(done.Size)
+	info.TOCDigest, info.TOCSize = done.TOCDigest, done.TOCSize
+}
+
 func (w *blobWriter) addTOC(e rafs.TOCEntry) {
 	if w.opt.TOC {
 		w.toc = e.Append(w.toc)

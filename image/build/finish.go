@@ -88,13 +88,14 @@ func (b *builder) finish() (*Result, error) {
 		if err := b.endBlob(b.layers[0], res); err != nil {
 			return nil, err
 		}
+		// Outside the blob the bootstrap can say what the blob is called.
+		b.layers[0].settle(&res.Written[0])
+		if bootstrap, err = m.encode(); err != nil {
+			return nil, err
+		}
 	}
 	for _, bl := range m.blobs {
-		id := bl.id
-		if id == inlinedID {
-			id = res.Written[0].ID
-		}
-		res.Blobs = append(res.Blobs, id)
+		res.Blobs = append(res.Blobs, bl.id)
 	}
 	if b.out.Bootstrap != "" {
 		f, err := b.out.create(b.out.Bootstrap)

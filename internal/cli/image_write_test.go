@@ -121,6 +121,30 @@ func TestImageCreatePush(t *testing.T) {
 	}
 }
 
+// The bootstrap that is pushed names the blob also when the blob has a
+// bootstrap in it, which can not.
+func TestImageCreatePushInlined(t *testing.T) {
+	src, work := smallTree(t), t.TempDir()
+	out, _ := sluice(t, 0, nil, "sluice", "image", "create", src, "--blob-inline-meta", "--blob-toc", "-o", filepath.Join(work, "image"),
+		"--layout", filepath.Join(work, "layout"), "--json")
+	var res imageJSON
+	if err := json.Unmarshal([]byte(out), &res); err != nil {
+		t.Fatal(err)
+	}
+	blobs, _ := sluice(t, 0, nil, "sluice", "image", "inspect", res.Bootstrap, "-R", "blobs", "--json")
+	if !strings.Contains(blobs, res.Blobs[0]) {
+		t.Errorf("blobs of the bootstrap: got %s, want %s", blobs, res.Blobs[0])
+	}
+	checked, _ := sluice(t, 0, nil, "sluice", "image", "check", res.Bootstrap, "--json")
+	if !strings.Contains(checked, `"verified": 2`) {
+		t.Errorf("check: got %s, want two chunks verified", checked)
+	}
+	inBlob, _ := sluice(t, 0, nil, "sluice", "image", "check", filepath.Join(work, "image", res.Blobs[0]), "--json")
+	if !strings.Contains(inBlob, `"verified": 2`) {
+		t.Errorf("check of the blob: got %s, want two chunks verified", inBlob)
+	}
+}
+
 func TestNydusImage(t *testing.T) {
 	src, work := smallTree(t), t.TempDir()
 	at := func(name string) string { return filepath.Join(work, name) }
