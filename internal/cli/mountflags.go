@@ -37,6 +37,8 @@ type sourceFlags struct {
 	endpoint    string
 	region      string
 	prefetch    string
+	rate        string
+	preRate     string
 	profile     string
 	transport   string
 	passthrough string
@@ -49,13 +51,15 @@ func (f *sourceFlags) add(fs *pflag.FlagSet, env *Env) {
 	fs.BoolVar(&f.plainHTTP, "plain-http", false, "speak HTTP to the registry (loopback ones always are)")
 	fs.StringVar(&f.platform, "platform", "linux/"+runtime.GOARCH, "platform, for images of several")
 	fs.StringVar(&f.cacheDir, "cache-dir", defaultCacheDir(env), "directory for fetched data")
-	fs.StringVar(&f.quota, "cache-size", "0", "bytes that the cache may take, with K, M, G or T; 0 is no limit")
+	fs.StringVar(&f.quota, "cache-size", "0", "bytes that the cache may take, with K, M, G or T; 0 is the limit of 'sluice cache limit', if any")
 	fs.BoolVar(&f.verify, "verify", false, "verify cached data again at its first use (what is fetched always is)")
 	fs.StringVar(&f.onOutage, "on-outage", "wait", "reads while the origin is away: wait or error")
 	fs.DurationVar(&f.retry, "retry", 30*time.Second, "how long a failed fetch is tried again before that")
 	fs.StringVar(&f.endpoint, "endpoint", env.Getenv("AWS_ENDPOINT_URL"), "host or URL of the object store (default: $AWS_ENDPOINT_URL, else the store's own)")
 	fs.StringVar(&f.region, "region", "", "region of the object store")
 	fs.StringVar(&f.prefetch, "prefetch", "image", "fetch ahead: image (what it asks for), all, none")
+	fs.StringVar(&f.rate, "rate", "0", "bytes per second that are fetched at most, with K, M, G or T; 0 is no limit")
+	fs.StringVar(&f.preRate, "prefetch-rate", "0", "bytes per second that are fetched ahead at most; 0 is no limit of its own")
 	fs.StringVar(&f.profile, "profile", "", "fetch ahead by a profile that 'sluice record' wrote")
 	fs.StringVar(&f.transport, "io", "auto", "way of requests: auto, classic, clone, uring")
 	fs.StringVar(&f.passthrough, "passthrough", "auto", "let the kernel read local files itself: auto, on, off")
@@ -134,6 +138,14 @@ func (f *sourceFlags) config(env *Env) (serve.Config, error) {
 	if err != nil {
 		return c, usageError{fmt.Errorf("--cache-size: %w", err)}
 	}
+	rate, err := parseSize(f.rate)
+	if err != nil {
+		return c, usageError{fmt.Errorf("--rate: %w", err)}
+	}
+	preRate, err := parseSize(f.preRate)
+	if err != nil {
+		return c, usageError{fmt.Errorf("--prefetch-rate: %w", err)}
+	}
 	platform, err := v1.ParsePlatform(f.platform)
 	if err != nil {
 		return c, usageError{fmt.Errorf("--platform: %w", err)}
@@ -160,6 +172,7 @@ func (f *sourceFlags) config(env *Env) (serve.Config, error) {
 			Warn: func(format string, args ...any) { fmt.Fprintf(env.Stderr, "sluice: "+format+"\n", args...) },
 		},
 		Cache:       cache.Options{Quota: quota},
+		Fetch:       cache.ReaderOptions{Rate: backend.NewRate(rate), PrefetchRate: backend.NewRate(preRate)},
 		Transport:   transports[f.transport].transport,
 		CloneFd:     transports[f.transport].clone,
 		Passthrough: f.passthrough,

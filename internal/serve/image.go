@@ -71,7 +71,7 @@ func (t *Target) show(img *source.Image, store *cache.Cache, c Config) error {
 	if i.log == nil {
 		i.log = slog.Default()
 	}
-	i.reader = store.Reader(img.Backend, cache.ReaderOptions{})
+	i.reader = store.Reader(img.Backend, c.Fetch)
 	t.closers = append(t.closers, i.reader)
 	i.meter = newMeter(i.reader, img.Tree.Blobs())
 	noXattrs := !hasXattrs(img.Tree.Info())

@@ -22,8 +22,9 @@ import (
 type Config struct {
 	Source       source.Options
 	Cache        cache.Options
-	CacheTimeout time.Duration // 0: what suits the source
-	UID, GID     *uint32       // shown as owner of everything, nil: as it is
+	Fetch        cache.ReaderOptions // read-ahead and rates
+	CacheTimeout time.Duration       // 0: what suits the source
+	UID, GID     *uint32             // shown as owner of everything, nil: as it is
 	AllowOther   bool
 	ReadOnly     bool // for sources that can be written
 	Transport    fuse.Transport
