@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strconv"
@@ -25,6 +26,18 @@ func PossibleCPUs() (int, error) {
 		return 0, fmt.Errorf("%s: %q is no list of processors", file, list)
 	}
 	return n + 1, nil
+}
+
+// Runnable reports whether the thread tid of this process runs or waits for a
+// processor, rather than sleeps. It is false if that cannot be told.
+func Runnable(tid int) bool {
+	b, err := os.ReadFile("/proc/self/task/" + strconv.Itoa(tid) + "/stat")
+	if err != nil {
+		return false
+	}
+	// The state follows the name, which is in brackets and may hold any.
+	_, after, ok := strings.Cut(string(b[max(0, bytes.LastIndexByte(b, ')')):]), ") ")
+	return ok && strings.HasPrefix(after, "R")
 }
 
 // BindThread binds the calling thread to one processor. The caller has locked

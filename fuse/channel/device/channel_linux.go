@@ -192,14 +192,15 @@ func (c *Channel) look() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var active bool
-	var stuck, idle, busy int
+	var idle, busy int
+	var stuck []*reader
 	for r := range c.readers {
 		ticket, moved, inside, same := r.turn.Look()
 		active = active || moved || inside
 		switch {
-		case same && r.turn.Steal(ticket):
-			delete(c.readers, r)
-			stuck++
+		case same:
+			r.suspect = ticket
+			stuck = append(stuck, r)
 		case inside:
 			busy++
 		default:
@@ -207,10 +208,29 @@ func (c *Channel) look() bool {
 		}
 	}
 	if c.stop.Load() {
+		c.steal(stuck)
 		return active
 	}
-	c.adapt(stuck, idle, busy)
+	if idle > 0 {
+		// Somebody waits for messages, so nothing is held up. On a loaded
+		// machine most of those that seem stuck only wait for a processor.
+		c.adapt(0, idle, busy+len(stuck))
+		return active
+	}
+	c.adapt(c.steal(stuck), idle, busy)
 	return active
+}
+
+// steal takes the turns of suspects that are still in the same handler, and
+// returns how many. mu is held.
+func (c *Channel) steal(suspects []*reader) (n int) {
+	for _, r := range suspects {
+		if r.turn.Steal(r.suspect) {
+			delete(c.readers, r)
+			n++
+		}
+	}
+	return n
 }
 
 // adapt changes the number of readers after a look. mu is held.
@@ -219,14 +239,15 @@ func (c *Channel) adapt(stuck, idle, busy int) {
 	if stuck > 0 {
 		// Where handlers block, the next ones will too: double the readers
 		// that replace them for as long as it goes on.
+		if c.calm > 4 {
+			c.burst = 0
+		}
 		c.burst = min(max(2*c.burst, stuck), maxWaiting)
 		c.spawn(max(min(c.burst, maxWaiting-idle), base-idle-busy, 0))
 		c.full, c.slack, c.calm = 0, 0, 0
 		return
 	}
-	if c.calm++; c.calm >= 16 {
-		c.burst, c.calm = c.burst/2, 0
-	}
+	c.calm++
 	switch {
 	case idle == 0 && busy > 0:
 		c.slack = 0
@@ -364,9 +385,10 @@ func (c *Channel) Dropped() uint64 { return c.dropped.Load() }
 
 // reader is one goroutine in read(2).
 type reader struct {
-	c    *Channel
-	fd   int
-	turn stall.Turn
+	c       *Channel
+	fd      int
+	turn    stall.Turn
+	suspect uint64 // ticket that seemed stuck at the last look
 }
 
 func (r *reader) run() {

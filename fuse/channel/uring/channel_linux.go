@@ -32,6 +32,10 @@ const (
 	// parameter is where an administrator turns the transport on.
 	parameter = "/sys/module/fuse/parameters/enable_uring"
 
+	// runningLooks is for how many looks an owner may be in one handler without
+	// sleeping.
+	runningLooks = 25
+
 	// forgetPace is how long FORGETs may gather: a wake-up of the device's
 	// reader costs more than all else about one.
 	forgetPace = time.Millisecond
@@ -251,7 +255,15 @@ func (c *Channel) look() bool {
 	for _, q := range c.queues {
 		ticket, moved, inside, stuck := q.turn.Look()
 		active = active || moved || inside
-		if stuck && q.turn.Steal(ticket) {
+		switch {
+		case !stuck:
+			q.running = 0
+		case q.running < runningLooks && sys.Runnable(int(q.owner.Load())):
+			// It computes, or waits for a processor: what a loaded machine
+			// looks like. Another thread would wait for the same one.
+			q.running++
+		case q.turn.Steal(ticket):
+			q.running = 0
 			q.replace()
 		}
 	}

@@ -35,6 +35,9 @@ type queue struct {
 	word  []byte        // where the wake-up is read to
 	turn  stall.Turn
 
+	owner   atomic.Int32 // thread id of the owner
+	running int          // looks in a row at which it was stuck, but not asleep; the monitor's
+
 	late   atomic.Pointer[slot] // answered away from the owner; a stack
 	want   atomic.Int32         // entries to add
 	asleep atomic.Bool          // the owner sleeps, or is about to
@@ -161,6 +164,7 @@ func (q *queue) waitAsSpare() bool {
 // run is the owner's loop. It reports true if the turn was stolen, false if the
 // channel stops.
 func (q *queue) run() bool {
+	q.owner.Store(int32(unix.Gettid()))
 	for !q.c.stop.Load() {
 		q.ring.RawFlush()
 		if !q.ring.Ready() && q.late.Load() == nil {
