@@ -253,11 +253,7 @@ func TestIntegrationPoll(t *testing.T) {
 			}
 			came <- p[0].Revents
 		}()
-		for until := time.Now().Add(watchdog); fs.polls.Load() == 0; time.Sleep(time.Millisecond) {
-			if time.Now().After(until) {
-				t.Fatal("nobody polls")
-			}
-		}
+		eventually(t, "a poll", func() bool { return fs.polls.Load() > 0 })
 		fs.kind.Store(unix.POLLIN)
 		s.Notifier().Poll(fs.kh.Load())
 		if r := within(t, "the event", came); r != unix.POLLIN {
@@ -282,14 +278,10 @@ func TestIntegrationLocks(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := startLocker(t, dir+"/1")
-		for until := time.Now().Add(watchdog); ; time.Sleep(time.Millisecond) {
-			if run := s.Running(); len(run) > 0 && run[0].Op == "SETLKW" {
-				break
-			}
-			if time.Now().After(until) {
-				t.Fatal("nobody waits for the lock")
-			}
-		}
+		eventually(t, "a wait for the lock", func() bool {
+			run := s.Running()
+			return len(run) > 0 && run[0].Op == "SETLKW"
+		})
 		if err := p.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}

@@ -42,6 +42,16 @@ func mounted(t *testing.T, fs fuse.RawFileSystem, opts *fuse.MountOptions) (*fus
 	return s, dir
 }
 
+// eventually waits until cond holds.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for until := time.Now().Add(watchdog); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("%s does not happen", what)
+		}
+	}
+}
+
 // transports runs a test on each of them.
 func transports(t *testing.T, f func(t *testing.T, o *fuse.MountOptions)) {
 	t.Run("device", func(t *testing.T) { f(t, &fuse.MountOptions{Transport: fuse.TransportDevice}) })
@@ -60,6 +70,25 @@ func run(t *testing.T, script string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", script, "sh"}, args...)...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+func TestIntegrationServe(t *testing.T) {
+	transports(t, func(t *testing.T, o *fuse.MountOptions) {
+		s, dir := mounted(t, newDirectFS(), o)
+		t.Log(s.Transport())
+		if err := readFile(dir+"/7", newDirectFS().data); err != nil {
+			t.Error(err)
+		}
+		if es, err := os.ReadDir(dir); err != nil || len(es) != 10 {
+			t.Errorf("%d entries, %v", len(es), err)
+		}
+		if _, err := os.Stat(dir + "/none"); !os.IsNotExist(err) {
+			t.Errorf("stat of what is not there: %v", err)
+		}
+		if h := s.Latency("LOOKUP"); h.Count == 0 || h.Quantile(0.5) <= 0 {
+			t.Errorf("histogram of LOOKUP: %+v", h)
+		}
+	})
 }
 
 // Two thousand blocked requests hold up neither the others nor the machine.
@@ -83,11 +112,7 @@ func TestIntegrationBlockedHandlers(t *testing.T) {
 		free := sync.OnceFunc(func() { close(goOn) })
 		defer free()
 		p := startReaders(t, dir, n)
-		for until := time.Now().Add(watchdog); blocked.Load() < int64(n); time.Sleep(time.Millisecond) {
-			if time.Now().After(until) {
-				t.Fatalf("%d of %d readers arrived", blocked.Load(), n)
-			}
-		}
+		eventually(t, "the arrival of all readers", func() bool { return blocked.Load() == int64(n) })
 		if out, err := run(t, `stat "$1"/3 >/dev/null`, dir); err != nil {
 			t.Errorf("another caller: %v %s", err, out)
 		}
@@ -296,11 +321,7 @@ func TestIntegrationPassthrough(t *testing.T) {
 		if err != nil || out != "8192\n8192\n" {
 			t.Errorf("mixed opens: %q %v", out, err)
 		}
-		for until := time.Now().Add(watchdog); len(s.Passthrough().Backing()) > 0; time.Sleep(time.Millisecond) {
-			if time.Now().After(until) {
-				t.Fatalf("ids in use: %v", s.Passthrough().Backing())
-			}
-		}
+		eventually(t, "the return of all ids", func() bool { return len(s.Passthrough().Backing()) == 0 })
 	})
 }
 

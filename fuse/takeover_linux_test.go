@@ -305,14 +305,8 @@ func (c *cluster) report(t *testing.T, cmd string) (r loadReport) {
 // settle waits until the callers have made progress: the server works.
 func (c *cluster) settle(t *testing.T) {
 	t.Helper()
-	until := time.Now().Add(watchdog)
-	now := c.report(t, "p").Calls
-	for goal := now + 50; now < goal; now = c.report(t, "p").Calls {
-		if time.Now().After(until) {
-			t.Fatalf("callers hang after %d calls", now)
-		}
-		time.Sleep(time.Millisecond)
-	}
+	goal := c.report(t, "p").Calls + 50
+	eventually(t, "progress of the callers", func() bool { return c.report(t, "p").Calls >= goal })
 }
 
 // takeover runs a session through n servers after the first, each of which
