@@ -28,7 +28,13 @@ import (
 // backend makes the backend that the configuration names, with retries.
 func (c *nydusConfig) backend(log *slog.Logger) (storage.Backend, error) {
 	b := &c.Backend
-	wrap, err := b.proxy()
+	switch c.Type { // without a network
+	case "localfs":
+		return b.local()
+	case "localdisk":
+		return localdisk.Open(b.DevicePath, localdisk.Options{Raw: b.DisableGPT})
+	}
+	proxy, wrap, err := b.proxy()
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +44,8 @@ func (c *nydusConfig) backend(log *slog.Logger) (storage.Backend, error) {
 	switch c.Type {
 	case "registry":
 		if b.Host == "" || b.Repo == "" {
-			return nil, errors.New("backend registry: host and repo are needed")
+			err = errors.New("backend registry: host and repo are needed")
+			break
 		}
 		be, err = registry.New(registry.Options{
 			Repository: b.Host + "/" + b.Repo, PlainHTTP: b.Scheme == "http", TLS: tls,
@@ -56,19 +63,18 @@ func (c *nydusConfig) backend(log *slog.Logger) (storage.Backend, error) {
 		})
 	case "http-proxy":
 		be, err = b.httpProxy(tls, times, wrap)
-	case "localfs":
-		return b.local()
-	case "localdisk":
-		return localdisk.Open(b.DevicePath, localdisk.Options{Raw: b.DisableGPT})
 	default:
-		return nil, fmt.Errorf("backend type %q is unknown: registry, oss, s3, http-proxy, localfs or localdisk", c.Type)
+		err = fmt.Errorf("backend type %q is unknown: registry, oss, s3, http-proxy, localfs or localdisk", c.Type)
 	}
 	if err != nil {
+		if proxy != nil {
+			proxy.Close()
+		}
 		return nil, err
 	}
 	return &closing{
 		Backend: backend.Outage(backend.Retry(be, backend.RetryOptions{Tries: max(b.RetryLimit, 3)}), backend.OutageError, backend.OutageOptions{Log: log}),
-		inner:   be,
+		inner:   be, proxy: proxy,
 	}, nil
 }
 
@@ -76,19 +82,25 @@ func (c *nydusConfig) backend(log *slog.Logger) (storage.Backend, error) {
 type closing struct {
 	storage.Backend
 	inner storage.Backend
+	proxy *httpproxy.Proxy // nil if there is none
 }
 
-// Close closes the innermost backend.
+// Close closes the innermost backend, and ends the pings of its proxy.
 func (c *closing) Close() error {
+	if c.proxy != nil {
+		c.proxy.Close()
+	}
 	if cl, ok := c.inner.(interface{ Close() error }); ok {
 		return cl.Close()
 	}
 	return nil
 }
 
-func (b *backendConfig) proxy() (func(http.RoundTripper) http.RoundTripper, error) {
+// proxy returns the proxy, with what goes around a transport, or nil if there
+// is none.
+func (b *backendConfig) proxy() (*httpproxy.Proxy, func(http.RoundTripper) http.RoundTripper, error) {
 	if b.Proxy.URL == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	p, err := httpproxy.New(httpproxy.Options{
 		Proxy: b.Proxy.URL, Ping: b.Proxy.PingURL,
@@ -98,9 +110,9 @@ func (b *backendConfig) proxy() (func(http.RoundTripper) http.RoundTripper, erro
 		TLS:           backend.TLS{SkipVerify: b.SkipVerify, CAFiles: b.CACertFiles},
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return p.Wrap, nil
+	return p, p.Wrap, nil
 }
 
 func (b *backendConfig) httpProxy(tls backend.TLS, times ranged.Options, wrap func(http.RoundTripper) http.RoundTripper) (storage.Backend, error) {

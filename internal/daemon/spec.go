@@ -19,6 +19,7 @@ import (
 	"github.com/sluicefs/sluice/internal/serve"
 	"github.com/sluicefs/sluice/internal/source"
 	"github.com/sluicefs/sluice/storage"
+	"github.com/sluicefs/sluice/storage/backend"
 	"github.com/sluicefs/sluice/storage/cache"
 	"github.com/sluicefs/sluice/vfs"
 )
@@ -245,7 +246,9 @@ func (o *opener) rafs(ctx context.Context, i *instance) error {
 		Ref:  source.Ref{Kind: source.Bootstrap, Text: i.spec.Source, Name: i.spec.Source},
 		Tree: tree, Backend: b,
 	}
-	return o.show(i, img, cfg.cacheDir(), o.config(i, cfg.prefetchMode()))
+	c := o.config(i, cfg.prefetchMode())
+	c.Fetch.PrefetchRate = backend.NewRate(int64(max(cfg.Prefetch.Limit, cfg.Prefetch.LimitV1, 0)))
+	return o.show(i, img, cfg.cacheDir(), c)
 }
 
 func openTree(ctx context.Context, bootstrap string, b storage.Backend) (image.Tree, error) {
