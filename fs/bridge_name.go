@@ -148,7 +148,7 @@ func (b *rawBridge) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string,
 		return fuse.ENOTSUP
 	}
 	ctx := p.context(cancel, in.Caller)
-	child, errno := m.Mkdir(ctx, name, in.Mode, out)
+	child, errno := m.Mkdir(ctx, name, b.masked(p, in.Mode, in.Umask), out)
 	p.done(ctx)
 	if errno == 0 && child != nil && child.dir == nil {
 		b.logf("Mkdir %q returned an inode that is not a directory", name)
@@ -156,6 +156,19 @@ func (b *rawBridge) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string,
 	}
 	return b.made(p, name, child, errno, out)
 }
+
+// masked returns the permissions of what is made in p: the caller's umask
+// counts, which the kernel may have left to us, but not where an ACL of the
+// directory stands in its place.
+func (b *rawBridge) masked(p *Inode, mode, umask uint32) uint32 {
+	if a, ok := p.ops.(aclDirectory); ok && b.options.EnableAcl && a.hasDefaultACL() {
+		return mode
+	}
+	return mode &^ (umask & 0777)
+}
+
+// aclDirectory is a directory that may have a default ACL.
+type aclDirectory interface{ hasDefaultACL() bool }
 
 // made answers a request that was to make child.
 func (b *rawBridge) made(p *Inode, name string, child *Inode, errno syscall.Errno, out *fuse.EntryOut) fuse.Status {
@@ -175,7 +188,7 @@ func (b *rawBridge) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string,
 		return fuse.ENOTSUP
 	}
 	ctx := p.context(cancel, in.Caller)
-	child, errno := m.Mknod(ctx, name, in.Mode, in.Rdev, out)
+	child, errno := m.Mknod(ctx, name, b.masked(p, in.Mode, in.Umask), in.Rdev, out)
 	p.done(ctx)
 	return b.made(p, name, child, errno, out)
 }
@@ -227,7 +240,7 @@ func (b *rawBridge) Create(cancel <-chan struct{}, in *fuse.CreateIn, name strin
 		return fuse.EROFS
 	}
 	ctx := p.context(cancel, in.Caller)
-	child, f, flags, errno := c.Create(ctx, name, in.Flags, in.Mode, &out.EntryOut)
+	child, f, flags, errno := c.Create(ctx, name, in.Flags, b.masked(p, in.Mode, in.Umask), &out.EntryOut)
 	p.done(ctx)
 	return b.created(p, name, child, f, flags, errno, out)
 }
@@ -242,7 +255,7 @@ func (b *rawBridge) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse
 		return fuse.ENOTSUP
 	}
 	ctx := p.context(cancel, in.Caller)
-	child, f, flags, errno := t.Tmpfile(ctx, in.Flags, in.Mode, &out.EntryOut)
+	child, f, flags, errno := t.Tmpfile(ctx, in.Flags, b.masked(p, in.Mode, in.Umask), &out.EntryOut)
 	p.done(ctx)
 	return b.created(p, "", child, f, flags, errno, out)
 }

@@ -38,7 +38,7 @@ func (n *LoopbackNode) adopt(ctx context.Context, dir, fd int, mode uint32, st *
 		want |= uint32(st.Mode) & syscall.S_ISGID // inherited
 	}
 	lost := uint32(st.Mode)&0777 == want&0777&^n.RootData.open.umask && want&n.RootData.open.umask != 0
-	if !isLink && (changed && want&setID != 0 || lost && !n.hasDefaultACL(dir)) {
+	if !isLink && (changed && want&setID != 0 || lost && !hasDefaultACL(dir)) {
 		if !lost {
 			want = uint32(st.Mode)&01777 | want&setID
 		}
@@ -59,9 +59,18 @@ func (n *LoopbackNode) inheritsGroup(dir int) bool {
 	return sys.StatAt(dir, "", unix.STATX_MODE, &st) == 0 && st.Mode&syscall.S_ISGID != 0
 }
 
-// hasDefaultACL reports whether an ACL of dir, not the umask, decides on the
-// permissions of what is made in it.
-func (n *LoopbackNode) hasDefaultACL(dir int) bool {
+// hasDefaultACL reports whether an ACL of the directory below, not the umask,
+// decides on the permissions of what is made in it.
+func (n *LoopbackNode) hasDefaultACL() bool {
+	dir, errno := n.useDir()
+	if errno != 0 {
+		return false
+	}
+	defer n.doneDir()
+	return hasDefaultACL(dir)
+}
+
+func hasDefaultACL(dir int) bool {
 	size, errno := sys.GetxattrFD(dir, "system.posix_acl_default", nil)
 	return errno == 0 && size > 0
 }

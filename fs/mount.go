@@ -18,6 +18,10 @@ func Mount(dir string, root InodeEmbedder, options *Options) (*fuse.Server, erro
 	// A listing without a stat of each name is many times cheaper. The kernel
 	// asks for the attributes as well once it sees that they are wanted.
 	mo.ExtraCapabilities |= fuse.CAP_READDIRPLUS_AUTO
+	mo.AutoInvalData = !mo.ExplicitDataCacheControl
+	if mo.EnableAcl { // the umask must not count where a default ACL does
+		mo.ExtraCapabilities |= fuse.CAP_DONT_MASK
+	}
 	server, err := fuse.NewServer(raw, dir, &mo)
 	if err != nil {
 		return nil, err
