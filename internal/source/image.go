@@ -40,6 +40,8 @@ type Options struct {
 	Outage        backend.Policy
 	RetryDeadline time.Duration
 	Log           *slog.Logger // told of outages; nil is the default logger
+
+	puller *remote.Puller // made at the first request
 }
 
 func (o *Options) platform() v1.Platform {

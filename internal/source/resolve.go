@@ -122,6 +122,16 @@ func (o *Options) remoteOptions(ctx context.Context) []remote.Option {
 	if o.Transport != nil {
 		opts = append(opts, remote.WithTransport(o.Transport))
 	}
+	if o.puller == nil {
+		// One for all that is asked: it greets the registry and gets a token
+		// once, which else is a round trip or two for each request.
+		if p, err := remote.NewPuller(opts...); err == nil {
+			o.puller = p
+		}
+	}
+	if o.puller != nil {
+		opts = append(opts, remote.Reuse(o.puller))
+	}
 	return opts
 }
 
