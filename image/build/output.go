@@ -115,17 +115,7 @@ func (s *outputSet) createIn(dir string) (*outFile, error) {
 	return o, nil
 }
 
-// drop forgets o, which is not to become an output.
-func (s *outputSet) drop(o *outFile) {
-	for i, f := range s.files {
-		if f == o {
-			s.files = append(s.files[:i], s.files[i+1:]...)
-			break
-		}
-	}
-	o.discard()
-}
-
+// discard closes the file, which has no final name yet, for good.
 func (o *outFile) discard() {
 	o.f.Close()
 	if o.temp != "" {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,28 +15,6 @@ import (
 
 	"github.com/sluicefs/sluice/image/imagetest"
 )
-
-// randomBytes returns n bytes that do not compress and depend on seed only.
-func randomBytes(seed uint64, n int) []byte {
-	r := rand.New(rand.NewPCG(seed, 1))
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(r.Uint32())
-	}
-	return b
-}
-
-// text returns n bytes that compress.
-func text(seed uint64, n int) []byte {
-	words := strings.Fields("chunk blob extent layer digest mount kernel inode bootstrap prefetch cache range")
-	r := rand.New(rand.NewPCG(seed, 2))
-	var b bytes.Buffer
-	for b.Len() < n {
-		b.WriteString(words[r.IntN(len(words))])
-		b.WriteByte(" \n"[r.IntN(2)])
-	}
-	return b.Bytes()[:n]
-}
 
 // makeSource makes a directory with every kind of file that this user may
 // make, and returns its path.

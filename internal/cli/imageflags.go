@@ -29,7 +29,7 @@ const bootstrapName = "image.boot"
 // outputFlags say where an image goes.
 type outputFlags struct {
 	dir, bootstrap, blob, blobDir string
-	push, layout, tag             string
+	push, layout                  string
 	plainHTTP                     bool
 	json, quiet                   bool
 }
