@@ -7,9 +7,14 @@ import (
 	"github.com/sluicefs/sluice/storage"
 )
 
-// prefetchRange is the most bytes of a merged range of a prefetch: more than
-// a reader's, for the same bytes in fewer requests.
-const prefetchRange = 2 << 20
+// A prefetch has few ranges under way and none very long, prefetchRange bytes
+// at most: enough to fill a link, and little that a user's read, which gets
+// its share of the link at once and all of it when they are through, has to
+// wait for.
+const (
+	prefetchRange  = 1 << 20
+	prefetchRanges = 3
+)
 
 // Prefetch fetches what is missing of the chunks of ext into the cache, in
 // their order as far as merging allows, after all that readers want, and

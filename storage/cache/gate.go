@@ -85,7 +85,7 @@ func (g *gate) fits(p priority, n int64) bool {
 		return false
 	case p == byUser:
 		return true
-	case p == byPrefetch && g.busy[byUser] > 0:
+	case p == byPrefetch && (g.busy[byUser] > 0 || g.busy[byPrefetch] >= prefetchRanges):
 		return false
 	}
 	return g.busy[byAhead]+g.busy[byPrefetch] < max(1, g.slots/2)
