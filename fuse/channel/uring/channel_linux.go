@@ -133,7 +133,7 @@ func (c *Channel) Serve(h channel.Handler) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.end()
-	unix.Close(c.fd)
+	c.closeFD()
 	return err
 }
 
@@ -274,7 +274,22 @@ func (c *Channel) look() bool {
 func (c *Channel) Notify(msg []byte) error { return c.dev.Notify(msg) }
 
 // Close implements [channel.Channel].
-func (c *Channel) Close() error { return c.dev.Close() }
+func (c *Channel) Close() error {
+	c.mu.Lock()
+	if c.handler == nil {
+		c.closeFD() // Serve, which would, may never be called
+	}
+	c.mu.Unlock()
+	return c.dev.Close()
+}
+
+// closeFD closes the duplicate, once. mu is held.
+func (c *Channel) closeFD() {
+	if c.fd >= 0 {
+		unix.Close(c.fd)
+		c.fd = -1
+	}
+}
 
 // BackingOpen implements [channel.Backer].
 func (c *Channel) BackingOpen(fd int, flags uint32) (int32, error) {
