@@ -103,7 +103,18 @@ func (c *Channel) grow() *frame {
 	f.req.Slot = f
 	f.req.Header = f.in[messageAt:][:channel.HeaderSize:channel.HeaderSize]
 	f.req.Out = f.out[page:]
+	f.warm()
 	return f
+}
+
+// warm gives memory to the pages that small messages and answers use. While
+// this process is being killed the kernel can copy a request into a page that
+// is there, but not into one that it would have to get first: the caller would
+// see EIO although a successor could have answered.
+func (f *frame) warm() {
+	for _, b := range [][]byte{f.in, f.out} {
+		b[0], b[page] = 0, 0
+	}
 }
 
 func (f *frame) unmap() {
@@ -119,6 +130,7 @@ func (c *Channel) giveBack(f *frame) {
 	if f != nil {
 		if c.nspare >= hotFrames && f.dirty > 16*page {
 			sys.Discard(f.mem)
+			f.warm()
 			f.dirty = 0
 		}
 		f.next = c.spare
