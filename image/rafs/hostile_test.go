@@ -1,7 +1,6 @@
 package rafs_test
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -18,16 +17,7 @@ var seeds = [...]string{"rafs-v6-2.2.boot", "v5-blake3-none-ext.boot", "v5-blake
 // openBytes opens b as a bootstrap.
 func openBytes(t testing.TB, b []byte) (image.Tree, error) {
 	t.Helper()
-	m, err := mmap.Copy(bytes.NewReader(b), 1<<30)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tree, err := rafs.New(m, nil)
-	if err != nil {
-		m.Close()
-		return nil, err
-	}
-	return tree, nil
+	return rafs.New(mmap.Of(b), nil)
 }
 
 // exercise asks everything of b and fails the test unless all errors are

@@ -79,6 +79,10 @@ func Anonymous(n int) (*Map, error) {
 	return newMap(data, unmap), nil
 }
 
+// Of returns a Map of bytes that are in memory already; Close leaves them
+// alone.
+func Of(b []byte) *Map { return newMap(b, nil) }
+
 // Copy maps what r gives until its end, kept outside the heap. More than
 // limit bytes are an error.
 func Copy(r io.Reader, limit int64) (*Map, error) {
