@@ -337,12 +337,25 @@ func (n *LoopbackNode) withFD(f func(fd int) syscall.Errno) syscall.Errno {
 		}
 		return f(fd)
 	}
+	// An open handle is the quickest way, and the only one to what has no
+	// name. The kernel asks for an attribute before many a write.
+	if of := n.embed().anyOpen(); of != nil {
+		defer of.put()
+		if h, ok := of.handle.(descriptor); ok {
+			return h.withFD(f)
+		}
+	}
 	fd, errno := n.openPath(unix.O_PATH | unix.O_NOFOLLOW)
 	if errno != 0 {
-		return n.withOpen(f, errno)
+		return errno
 	}
 	defer unix.Close(fd)
 	return f(fd)
+}
+
+// descriptor is a handle with a file descriptor.
+type descriptor interface {
+	withFD(func(fd int) syscall.Errno) syscall.Errno
 }
 
 // withOpen calls f with the descriptor of an open handle on n; without one
@@ -356,9 +369,7 @@ func (n *LoopbackNode) withOpen(f func(fd int) syscall.Errno, errno syscall.Errn
 		return errno
 	}
 	defer of.put()
-	h, ok := of.handle.(interface {
-		withFD(func(fd int) syscall.Errno) syscall.Errno
-	})
+	h, ok := of.handle.(descriptor)
 	if !ok {
 		return errno
 	}
