@@ -116,8 +116,10 @@ func TestIntegrationBlockedHandlers(t *testing.T) {
 		if out, err := run(t, `stat "$1"/3 >/dev/null`, dir); err != nil {
 			t.Errorf("another caller: %v %s", err, out)
 		}
-		if got := threads(t); got > 200 {
-			t.Errorf("%d threads for %d blocked requests", got, n)
+		got := threads(t)
+		t.Logf("%d threads for %d blocked requests", got, n)
+		if got > 200 {
+			t.Error("too many")
 		}
 		if got := s.Stats().Running; got != int64(n) {
 			t.Errorf("%d running", got)
@@ -304,6 +306,7 @@ func TestIntegrationPassthrough(t *testing.T) {
 		if err := os.WriteFile(fs.path, []byte(strings.Repeat("backing ", 100)), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		o.MaxStackDepth = 2 // temporary files may lie on an overlay
 		s, dir := mounted(t, fs, o)
 		out, err := run(t, `cat "$1"/1 && cat "$1"/1`, dir)
 		if err != nil {
