@@ -29,6 +29,7 @@ type Options struct {
 	NydusLayout bool   // keep nydusd's chunk maps beside the data
 	Writable    bool   // mount read-write
 	OpenLess    bool   // only images will be mounted: their files need no opening
+	Push        bool   // keep the supervisor's state up to date, after each change
 	Resend      bool   // at a take-over, have the kernel ask again for what was under way
 	Passthrough string // "auto", "on", "off"
 	Transport   fuse.Transport
@@ -138,6 +139,16 @@ func (d *Daemon) Mount(cause string) error {
 
 // Start begins to serve: READY to RUNNING.
 func (d *Daemon) Start(cause string) error {
+	if err := d.start(cause); err != nil {
+		return err
+	}
+	d.opMu.Lock()
+	defer d.opMu.Unlock()
+	d.push(context.Background())
+	return nil
+}
+
+func (d *Daemon) start(cause string) error {
 	return d.machine.do(evStart, cause, func() error {
 		d.mu.Lock()
 		server, session := d.server, d.session
@@ -227,6 +238,7 @@ func (d *Daemon) Attach(ctx context.Context, spec Spec) error {
 	if err := d.overlay(i); err != nil {
 		return errors.Join(err, d.detach(ctx, spec.Path, vfs.Strict))
 	}
+	d.push(ctx)
 	d.log.Info("mounted", "path", spec.Path, "source", spec.Source, "type", i.kind())
 	return nil
 }
@@ -270,6 +282,7 @@ func (d *Daemon) Replace(ctx context.Context, spec Spec) error {
 	}
 	d.put(i)
 	d.closeLater(old)
+	d.push(ctx)
 	d.log.Info("replaced", "path", spec.Path, "source", spec.Source, "type", i.kind())
 	return nil
 }
@@ -294,6 +307,7 @@ func (d *Daemon) detach(ctx context.Context, path string, how vfs.How) error {
 	delete(d.instances, path)
 	d.mu.Unlock()
 	d.closeLater(i)
+	d.push(ctx)
 	d.log.Info("unmounted", "path", path)
 	return err
 }

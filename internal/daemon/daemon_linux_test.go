@@ -5,11 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -234,22 +235,7 @@ func TestIntegrationTakeOver(t *testing.T) {
 	p := startChild(t, c)
 	waitState(t, c.Socket, Running)
 	k.fetch(t, c.Socket)
-	var stop atomic.Bool
-	var reads atomic.Int64
-	var readers sync.WaitGroup
-	for range 3 {
-		readers.Go(func() {
-			for !stop.Load() {
-				if err := img.check(mnt); err != nil {
-					t.Errorf("read: %v", err)
-					return
-				}
-				reads.Add(1)
-			}
-		})
-	}
-	defer readers.Wait()
-	defer stop.Store(true)
+	rd := startReaders(t, 2, toRead{mnt, 4})
 	for i := range rounds {
 		next := c
 		next.Specs, next.Upgrade = nil, true
@@ -271,16 +257,9 @@ func TestIntegrationTakeOver(t *testing.T) {
 		waitState(t, next.Socket, Running)
 		k.fetch(t, next.Socket)
 		p, c = q, next
-		before := reads.Load()
-		eventually(t, "reads go on", func() error {
-			if reads.Load() <= before+3 {
-				return os.ErrDeadlineExceeded
-			}
-			return nil
-		})
+		rd.goOn(t)
 	}
-	stop.Store(true)
-	readers.Wait()
+	rd.stop()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -308,25 +287,13 @@ func TestIntegrationUpgrade(t *testing.T) {
 	}
 	p := startChild(t, c)
 	waitState(t, c.Socket, Running)
+	rd := startReaders(t, 2, toRead{mnt + "/a", 6}, toRead{mnt + "/b/c", 7})
+	rd.goOn(t)
 	f, err := os.Open(mnt + "/b/c/dir3/file")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	var stop atomic.Bool
-	var readers sync.WaitGroup
-	defer readers.Wait()
-	defer stop.Store(true)
-	for range 2 {
-		readers.Go(func() {
-			for !stop.Load() {
-				if err := errors.Join(img.check(mnt+"/a"), more.check(mnt+"/b/c")); err != nil {
-					t.Errorf("read: %v", err)
-					return
-				}
-			}
-		})
-	}
 	next := c
 	next.From, next.Specs = c.Socket, nil
 	for range 4 {
@@ -335,8 +302,7 @@ func TestIntegrationUpgrade(t *testing.T) {
 		waitState(t, c.Socket, Running)
 		p = q
 	}
-	stop.Store(true)
-	readers.Wait()
+	rd.stop()
 	b := make([]byte, 1000)
 	if _, err := f.ReadAt(b, 2_000_000); err != nil || !bytes.Equal(b, more.files["dir3/file"][2_000_000:2_001_000]) {
 		t.Errorf("the file that was open all the time: %v", err)
@@ -348,6 +314,92 @@ func TestIntegrationUpgrade(t *testing.T) {
 	}
 	want(t, 204, c.Socket, "POST", "/v1/daemon/stop", nil)
 	p.wait(t)
+}
+
+// A supervised daemon is killed again and again while it is used; nobody sees
+// an error, and what was mounted between two deaths is there after them.
+func TestIntegrationSupervise(t *testing.T) {
+	img, more := makeImage(t, 8), makeImage(t, 9)
+	mnt, dir := mountDir(t), t.TempDir()
+	c := childOptions{
+		Mountpoint: mnt, CacheDir: filepath.Join(dir, "cache"), Socket: filepath.Join(dir, "api.sock"),
+		Supervisor: filepath.Join(dir, "supervisor.sock"), Push: true, Specs: []Spec{img.spec("/a")},
+	}
+	var log lockedBuffer
+	s := &Supervisor{
+		Path: c.Supervisor, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Command: func(resume bool) *exec.Cmd {
+			next := c
+			if next.Resume = resume; resume {
+				next.Specs = nil
+			}
+			cmd := next.command(t)
+			cmd.Stderr = &log
+			return cmd
+		},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("supervisor: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("log:\n%s", log.String())
+		}
+	}()
+	waitState(t, c.Socket, Running)
+	rd := startReaders(t, 2, toRead{mnt + "/a", 8})
+	rd.goOn(t)
+	client := api.Dial(c.Socket)
+	defer client.Close()
+	for i := range 4 {
+		var before api.Daemon
+		eventually(t, "the daemon answers", func() (err error) {
+			before, err = client.Daemon(t.Context())
+			return err
+		})
+		if i == 1 {
+			if err := client.PutMount(t.Context(), "/b", api.MountRequest{Source: more.boot, Type: TypeRAFS, Config: more.config}, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "another daemon runs", func() error {
+			now, err := client.Daemon(t.Context())
+			if err == nil && (now.PID == before.PID || now.State != string(Running)) {
+				err = errors.New("not yet")
+			}
+			return err
+		})
+		rd.goOn(t)
+	}
+	rd.stop()
+	if err := errors.Join(img.check(mnt+"/a"), more.check(mnt+"/b")); err != nil {
+		t.Error(err)
+	}
+}
+
+// lockedBuffer is a buffer that several processes' logs go to.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // A daemon that died without a supervisor leaves a socket and a dead mount;

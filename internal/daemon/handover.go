@@ -55,6 +55,11 @@ func (d *Daemon) HandOver(ctx context.Context, to string, final bool) error {
 func (d *Daemon) sendTo(conn *net.UnixConn) error {
 	d.opMu.Lock()
 	defer d.opMu.Unlock()
+	return d.sendSnapshot(conn)
+}
+
+// sendSnapshot is sendTo with opMu held.
+func (d *Daemon) sendSnapshot(conn *net.UnixConn) error {
 	server := d.Server()
 	if d.State() != Running || server == nil {
 		return &StateError{d.State(), "sendfd"}

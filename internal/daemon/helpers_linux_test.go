@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -31,11 +32,25 @@ const childEnv = "SLUICE_TEST_DAEMON"
 type childOptions struct {
 	Mountpoint, Socket, Supervisor, CacheDir string
 	From                                     string
-	Upgrade                                  bool
+	Upgrade, Push, Resume                    bool
 	Specs                                    []Spec
 }
 
+// readerEnv has what a process that only reads is to read: the process that
+// starts daemons must have no file of theirs open, for between fork and exec
+// the child closes it, and would wait for the daemon that it is to become.
+const readerEnv = "SLUICE_TEST_READER"
+
+// toRead is a directory and the seed of the image that is there.
+type toRead struct {
+	Dir  string
+	Seed uint64
+}
+
 func TestMain(m *testing.M) {
+	if text := os.Getenv(readerEnv); text != "" {
+		os.Exit(runReader(text))
+	}
 	if text := os.Getenv(childEnv); text != "" {
 		os.Exit(runChild(text))
 	}
@@ -52,10 +67,10 @@ func runChild(text string) int {
 	defer stop()
 	d := New(Options{
 		ID: "test", Mountpoint: c.Mountpoint, Supervisor: c.Supervisor, CacheDir: c.CacheDir,
-		OpenLess: true, Resend: true, Transport: "device",
+		OpenLess: true, Resend: true, Transport: "device", Push: c.Push,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
-	if err := d.Run(ctx, RunOptions{Socket: c.Socket, From: c.From, Upgrade: c.Upgrade, Specs: c.Specs}); err != nil {
+	if err := d.Run(ctx, RunOptions{Socket: c.Socket, From: c.From, Resume: c.Resume, Upgrade: c.Upgrade, Specs: c.Specs}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -69,8 +84,118 @@ type child struct {
 	done chan error
 }
 
-func startChild(t *testing.T, c childOptions) *child {
+// runReader reads and checks again and again, a byte on standard output each
+// time, until standard input ends.
+func runReader(text string) int {
+	var dirs []toRead
+	if err := json.Unmarshal([]byte(text), &dirs); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	images := make([]testImage, len(dirs))
+	for i, d := range dirs {
+		images[i].files = contents(d.Seed)
+	}
+	var end atomic.Bool
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		end.Store(true)
+	}()
+	for !end.Load() {
+		for i, d := range dirs {
+			if err := images[i].check(d.Dir); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		if _, err := os.Stdout.Write([]byte{'.'}); err != nil {
+			return 1
+		}
+	}
+	return 0
+}
+
+// readers are processes that read.
+type readers struct {
+	count atomic.Int64
+	stop  func()
+}
+
+// startReaders starts n processes that read and check dirs until stop, which
+// fails the test if one saw an error.
+func startReaders(t *testing.T, n int, dirs ...toRead) *readers {
 	t.Helper()
+	text, err := json.Marshal(dirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &readers{}
+	var stops []func()
+	for range n {
+		cmd := exec.Command(exe)
+		cmd.Env = append(os.Environ(), readerEnv+"="+string(text))
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		counted := make(chan struct{})
+		go func() {
+			defer close(counted)
+			buf := make([]byte, 64)
+			for {
+				n, err := out.Read(buf)
+				r.count.Add(int64(n))
+				if err != nil {
+					return
+				}
+			}
+		}()
+		stops = append(stops, func() {
+			in.Close()
+			watchdog := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+			defer watchdog.Stop()
+			<-counted
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("a reader: %v: %s", err, errs.String())
+			}
+		})
+	}
+	r.stop = sync.OnceFunc(func() {
+		for _, s := range stops {
+			s()
+		}
+	})
+	t.Cleanup(r.stop)
+	return r
+}
+
+// goOn waits until each directory has been read some times more.
+func (r *readers) goOn(t *testing.T) {
+	t.Helper()
+	before := r.count.Load()
+	eventually(t, "reads go on", func() error {
+		if r.count.Load() <= before+3 {
+			return os.ErrDeadlineExceeded
+		}
+		return nil
+	})
+}
+
+// command is this test binary as a daemon.
+func (c childOptions) command(t *testing.T) *exec.Cmd {
 	text, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
@@ -79,8 +204,14 @@ func startChild(t *testing.T, c childOptions) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &child{cmd: exec.Command(exe), done: make(chan error, 1)}
-	p.cmd.Env = append(os.Environ(), childEnv+"="+string(text))
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), childEnv+"="+string(text))
+	return cmd
+}
+
+func startChild(t *testing.T, c childOptions) *child {
+	t.Helper()
+	p := &child{cmd: c.command(t), done: make(chan error, 1)}
 	p.cmd.Stderr = &p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -114,21 +245,26 @@ type testImage struct {
 	files        map[string][]byte
 }
 
-// makeImage makes an image of random files; seed tells images apart.
-func makeImage(t *testing.T, seed uint64) testImage {
-	t.Helper()
-	dir := t.TempDir()
-	src, blobs := filepath.Join(dir, "src"), filepath.Join(dir, "blobs")
-	img := testImage{boot: filepath.Join(dir, "boot"), files: map[string][]byte{}}
+// contents are the files of the image of a seed.
+func contents(seed uint64) map[string][]byte {
+	files := map[string][]byte{"seed": fmt.Append(nil, seed)}
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for i, size := range []int{10, 4096, 300_000, 2_500_000} {
 		b := make([]byte, size)
 		for k := range b {
 			b[k] = byte(rng.Uint32())
 		}
-		img.files[fmt.Sprintf("dir%d/file", i)] = b
+		files[fmt.Sprintf("dir%d/file", i)] = b
 	}
-	img.files["seed"] = fmt.Append(nil, seed)
+	return files
+}
+
+// makeImage makes an image of random files; seed tells images apart.
+func makeImage(t *testing.T, seed uint64) testImage {
+	t.Helper()
+	dir := t.TempDir()
+	src, blobs := filepath.Join(dir, "src"), filepath.Join(dir, "blobs")
+	img := testImage{boot: filepath.Join(dir, "boot"), files: contents(seed)}
 	for name, b := range img.files {
 		p := filepath.Join(src, name)
 		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {

@@ -15,6 +15,7 @@ type RunOptions struct {
 	Socket  string // of the API; "" has none unless systemd gave one
 	Handler HandlerOptions
 	Upgrade bool   // wait in INIT for a take-over
+	Resume  bool   // take over from the supervisor, at once
 	From    string // socket of a daemon to take over from, at once
 	Specs   []Spec // to mount at first
 	Getenv  func(string) string
@@ -33,7 +34,15 @@ func (d *Daemon) Run(ctx context.Context, o RunOptions) (err error) {
 		o.Getenv = func(string) string { return "" }
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	crashed := o.Socket != "" && Stale(o.Socket) && d.opts.Supervisor != ""
+	if o.Resume {
+		if err := d.TakeOver(ctx, "restart"); err != nil {
+			return err
+		}
+		if err := d.Start("restart"); err != nil {
+			return err
+		}
+	}
+	crashed := !d.opts.Push && o.Socket != "" && Stale(o.Socket) && d.opts.Supervisor != ""
 	if o.From != "" {
 		if err := d.Succeed(ctx, o.From); err != nil {
 			return err
@@ -54,7 +63,7 @@ func (d *Daemon) Run(ctx context.Context, o RunOptions) (err error) {
 	if o.Ready != nil {
 		o.Ready()
 	}
-	if o.From != "" {
+	if o.From != "" || o.Resume {
 		d.log.Info("took over", "from", o.From)
 	} else if o.Upgrade || crashed {
 		d.log.Info("waiting for a take-over", "upgrade", o.Upgrade, "predecessor_died", crashed)

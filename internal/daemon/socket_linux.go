@@ -48,3 +48,9 @@ func peerUID(c *net.UnixConn) (uid int, err error) {
 	}
 	return int(cred.Uid), nil
 }
+
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
