@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sluicefs/sluice/fuse"
 	"github.com/sluicefs/sluice/internal/daemon"
@@ -21,7 +22,7 @@ type daemonFlags struct {
 	supervisor, id, logLevel, logFile    string
 	transport                            string
 	upgrade, writable, pprof             bool
-	waitTakeOver                         bool
+	waitTakeOver, push, resume           bool
 }
 
 func newDaemonCmd(env *Env) *cobra.Command {
@@ -42,7 +43,11 @@ request fails and files stay open.`,
 		Args: needArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), env) },
 	}
-	fs := cmd.Flags()
+	f.add(cmd.Flags(), env)
+	return cmd
+}
+
+func (f *daemonFlags) add(fs *pflag.FlagSet, env *Env) {
 	fs.StringVarP(&f.config, "config", "c", "", "configuration, TOML; see docs/operations.md")
 	fs.StringVar(&f.mountpoint, "mountpoint", "", "directory to mount on")
 	fs.StringVar(&f.socket, "socket", "", "path of the API's unix socket (default "+defaultSocket(env)+")")
@@ -56,7 +61,11 @@ request fails and files stay open.`,
 	fs.BoolVar(&f.waitTakeOver, "wait", false, "wait in state INIT until the API is told to take over from the supervisor")
 	fs.BoolVar(&f.writable, "writable", false, "mount read-write")
 	fs.BoolVar(&f.pprof, "pprof", false, "serve /debug/pprof on the API's socket")
-	return cmd
+	fs.BoolVar(&f.push, "push", false, "send the supervisor the state after each change")
+	fs.BoolVar(&f.resume, "resume", false, "take over from the supervisor and serve")
+	for _, name := range []string{"push", "resume"} {
+		_ = fs.MarkHidden(name) // for "sluice supervise"
+	}
 }
 
 // defaultSocket is where daemons listen, and clients look for them.
@@ -131,7 +140,7 @@ func (f *daemonFlags) run(ctx context.Context, env *Env) error {
 	raiseFileLimit(1 << 20)
 	d := daemon.New(daemon.Options{
 		ID: c.ID, Mountpoint: c.Mountpoint, Supervisor: c.Supervisor, CacheDir: c.CacheDir, Quota: int64(c.CacheQuota),
-		Writable: c.Writable, OpenLess: c.ImagesOnly, Resend: true, Transport: fuse.Transport(c.Transport), FuseOptions: c.Options,
+		Writable: c.Writable, OpenLess: c.ImagesOnly, Resend: true, Push: f.push, Transport: fuse.Transport(c.Transport), FuseOptions: c.Options,
 		Log: slog.New(logs.events), Level: level, Events: logs.events,
 	})
 	o := daemon.RunOptions{
@@ -145,6 +154,7 @@ func (f *daemonFlags) run(ctx context.Context, env *Env) error {
 			return err
 		},
 	}
+	o.Resume = f.resume
 	if f.upgrade {
 		o.From = c.Socket
 	}
