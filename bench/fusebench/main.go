@@ -103,7 +103,7 @@ func run(o *options) error {
 		fmt.Print(table(res, false))
 	}
 	if o.markdown != "" {
-		if err := os.WriteFile(o.markdown, []byte(machine()+table(all, true)), 0o644); err != nil {
+		if err := writeTable(o.markdown, machine()+table(all, true)); err != nil {
 			return err
 		}
 	}
@@ -201,6 +201,30 @@ func table(res []result, markdown bool) string {
 			fmt.Sprintf("%.1f", r.P50), fmt.Sprintf("%.2f", r.Ratio), fmt.Sprintf("%.2f", r.CPURatio))
 	}
 	return b.String()
+}
+
+// The table stands between these lines of the file; the rest is prose.
+const (
+	tableBegin = "<!-- fusebench begins -->\n"
+	tableEnd   = "<!-- fusebench ends -->\n"
+)
+
+// writeTable puts text in the place of the table in file, or makes the file.
+func writeTable(file, text string) error {
+	text = tableBegin + text + tableEnd
+	old, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	before, rest, found := strings.Cut(string(old), tableBegin)
+	_, after, ended := strings.Cut(rest, tableEnd)
+	if found && !ended {
+		return fmt.Errorf("%s: the line %q is missing", file, strings.TrimSpace(tableEnd))
+	}
+	if !found {
+		before = string(old)
+	}
+	return os.WriteFile(file, []byte(before+text+after), 0o644)
 }
 
 // machine says where the figures come from.
