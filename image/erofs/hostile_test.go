@@ -59,7 +59,7 @@ func TestFlippedBitsGiveErrors(t *testing.T) {
 		b := imagetest.File(t, "testdata", name)
 		b[erofs.SuperOffset+8] &^= erofs.CompatChecksum // or the checksum would catch the superblock's
 		for i := erofs.SuperOffset; i < len(b); i++ {
-			if i%5 != 0 && (b[i] == 0 || b[i] >= ' ' || testing.Short()) {
+			if i%25 != 0 && testing.Short() || i%5 != 0 && (b[i] == 0 || b[i] >= ' ') {
 				continue // most of these are padding or text
 			}
 			old := b[i]

@@ -51,8 +51,8 @@ func TestFlippedBitsGiveErrors(t *testing.T) {
 	for _, name := range seeds {
 		b := imagetest.File(t, "testdata", name)
 		for i := range b {
-			if b[i] == 0 && i%7 != 0 || testing.Short() && i%5 != 0 {
-				continue // most zeros are padding
+			if b[i] == 0 && i%7 != 0 || testing.Short() && i%25 != 0 {
+				continue // most zeros are padding; a sample will do in short
 			}
 			old := b[i]
 			b[i] ^= 0xff
