@@ -55,12 +55,20 @@ func TestIntegrationDynamic(t *testing.T) {
 			t.Errorf("5 of 12: got %v", err)
 		}
 	}
-	before := root.lookups.Load()
-	for range 10 { // known to the kernel for an hour, or a minute
-		os.Stat(dir + "/12")
-		os.Stat(dir + "/nothing")
-	}
-	if n := root.lookups.Load() - before; n > 1 {
-		t.Errorf("%d look-ups of a name and a missing one, want 1", n)
+	// Known to the kernel for an hour, or a minute; unless its memory gets
+	// short, so there are several tries.
+	for try := 0; ; try++ {
+		before := root.lookups.Load()
+		for range 10 {
+			os.Stat(dir + "/12")
+			os.Stat(dir + "/nothing")
+		}
+		n := root.lookups.Load() - before
+		if n <= 1 {
+			break
+		}
+		if try == 20 {
+			t.Fatalf("%d look-ups of a name and a missing one, want 1", n)
+		}
 	}
 }
