@@ -2,6 +2,7 @@ package fs
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -9,20 +10,22 @@ import (
 // A slab gives numbers to values, and finds a value by its number without a
 // lock. It names node ids and file handles.
 //
-// A number is a serial and a slot: serial<<slotBits | slot. The serial counts
-// all numbers ever given, so that a number is not given again (in the first
-// 2^36), though slots are. No number is below 1<<slotBits: 0 and 1 are free
-// for the caller.
+// A number is a turn and a slot: turn<<slotBits | slot. The turn counts how
+// often the slot has been given, so that a number is not given again though
+// slots are; a slot whose turns are used up is left out. No number is below
+// 1<<slotBits: 0 and 1 are free for the caller. The slots of a chunk take
+// turns, which keeps numbers small.
 //
 // Slots lie in chunks, and chunks belong to shards, each with its own lock
-// for giving and taking back. A chunk that is empty goes back to the heap.
+// for giving and taking back. A chunk that is empty goes back to the heap; the
+// turns that its slots have had are kept.
 // The zero value is ready.
 type slab[T any] struct {
-	serial atomic.Uint64
 	live   atomic.Int64
 	table  atomic.Pointer[[]atomic.Pointer[chunk[T]]] // by slot >> chunkBits
 	grow   sync.Mutex                                 // table, spare
 	spare  []int32                                    // positions in table that were given back
+	turns  []uint32                                   // by position: turns that no slot there has had
 	shards [slabShards]slabShard[T]
 }
 
@@ -31,6 +34,7 @@ const (
 	chunkBits  = 8
 	chunkSlots = 1 << chunkBits
 	slabShards = 16
+	lastTurn   = 1<<32 - 1
 )
 
 type slabShard[T any] struct {
@@ -41,9 +45,10 @@ type slabShard[T any] struct {
 
 type chunk[T any] struct {
 	shard *slabShard[T]
-	pos   int32 // in table
-	at    int32 // in shard.open, -1 if full
-	free  []uint8
+	pos   int32              // in table
+	at    int32              // in shard.open, -1 if full
+	free  []uint8            // first in, first out
+	turns [chunkSlots]uint32 // the last of each slot
 	slots [chunkSlots]slot[T]
 }
 
@@ -92,13 +97,14 @@ func (s *slab[T]) put(v *T) (id uint64, ok bool) {
 		sh.open = append(sh.open, c)
 	}
 	c := sh.open[len(sh.open)-1]
-	i := c.free[len(c.free)-1]
-	c.free = c.free[:len(c.free)-1]
+	i := c.free[0]
+	c.free = c.free[:copy(c.free, c.free[1:])]
 	if len(c.free) == 0 {
 		sh.open = sh.open[:len(sh.open)-1]
 		c.at = -1
 	}
-	id = s.serial.Add(1)<<slotBits | uint64(c.pos)<<chunkBits | uint64(i)
+	c.turns[i]++
+	id = uint64(c.turns[i])<<slotBits | uint64(c.pos)<<chunkBits | uint64(i)
 	c.slots[i].v.Store(v)
 	c.slots[i].id.Store(id)
 	s.live.Add(1)
@@ -122,6 +128,9 @@ func (s *slab[T]) remove(id uint64) *T {
 	sl.id.Store(0)
 	v := sl.v.Swap(nil)
 	s.live.Add(-1)
+	if c.turns[i] == lastTurn {
+		return v
+	}
 	c.free = append(c.free, i)
 	if c.at < 0 {
 		c.at = int32(len(sh.open))
@@ -136,7 +145,7 @@ func (s *slab[T]) remove(id uint64) *T {
 func (s *slab[T]) newChunk(sh *slabShard[T]) *chunk[T] {
 	c := &chunk[T]{shard: sh, free: make([]uint8, chunkSlots)}
 	for i := range c.free {
-		c.free[i] = uint8(chunkSlots - 1 - i)
+		c.free[i] = uint8(i)
 	}
 	s.grow.Lock()
 	defer s.grow.Unlock()
@@ -146,6 +155,9 @@ func (s *slab[T]) newChunk(sh *slabShard[T]) *chunk[T] {
 	// the lowest position, so that the table stays short
 	c.pos = s.spare[len(s.spare)-1]
 	s.spare = s.spare[:len(s.spare)-1]
+	for i := range c.turns {
+		c.turns[i] = s.turns[c.pos]
+	}
 	(*s.table.Load())[c.pos].Store(c)
 	return c
 }
@@ -168,6 +180,7 @@ func (s *slab[T]) growTable() bool {
 	for i := n - 1; i >= len(old); i-- {
 		s.spare = append(s.spare, int32(i))
 	}
+	s.turns = append(s.turns, make([]uint32, n-len(s.turns))...)
 	s.table.Store(&table)
 	return true
 }
@@ -180,6 +193,7 @@ func (s *slab[T]) dropChunk(sh *slabShard[T], c *chunk[T]) {
 	sh.open = sh.open[:len(sh.open)-1]
 	s.grow.Lock()
 	(*s.table.Load())[c.pos].Store(nil)
+	s.turns[c.pos] = slices.Max(c.turns[:])
 	s.spare = append(s.spare, c.pos)
 	s.grow.Unlock()
 }
