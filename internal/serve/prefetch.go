@@ -29,6 +29,8 @@ type prefetcher struct {
 	done  chan struct{}
 	files map[uint64]bool // that it is to fetch; set before done is made
 
+	pending []storage.Extent // of the running goroutine
+
 	mu   sync.Mutex
 	text string // state in words
 }
@@ -103,18 +105,20 @@ func (p *prefetcher) run(ctx context.Context) error {
 			return err
 		}
 	}
-	switch {
-	case p.mode == "none":
-		return nil
-	case p.mode == "all":
-		return p.below(ctx, p.tree.Root())
+	var roots []uint64
+	switch p.mode {
+	case "none":
+	case "all":
+		roots = []uint64{p.tree.Root()}
+	default:
+		roots = p.tree.Prefetch()
 	}
-	for _, nid := range p.tree.Prefetch() {
+	for _, nid := range roots {
 		if err := p.below(ctx, nid); err != nil {
 			return err
 		}
 	}
-	return nil
+	return p.flush(ctx)
 }
 
 // batch is how many extents are handed over at once: enough for ranges to be
@@ -173,22 +177,35 @@ func (p *prefetcher) below(ctx context.Context, nid uint64) error {
 	return errors.Join(err, failed, ctx.Err())
 }
 
-// fileStep is how much of a file is asked for in one go.
+// fileStep is how much of a file is looked up in one go.
 const fileStep = 16 << 20
 
+// file adds the extents of a file to those to be fetched. They are handed
+// over in batches: small files that lie together come in one range.
 func (p *prefetcher) file(ctx context.Context, nid uint64, size int64) error {
 	if _, inline, err := p.tree.Inline(nil, nid, 0); err != nil || inline {
 		return err
 	}
-	var ext []storage.Extent
-	var err error
 	for off := int64(0); off < size; off += fileStep {
-		if ext, err = p.tree.Extents(ext[:0], nid, off, fileStep); err != nil {
+		var err error
+		if p.pending, err = p.tree.Extents(p.pending, nid, off, fileStep); err != nil {
 			return err
 		}
-		if err := p.to.Prefetch(ctx, ext); err != nil {
-			return err
+		if len(p.pending) >= batch {
+			if err := p.flush(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// flush hands over what is pending.
+func (p *prefetcher) flush(ctx context.Context) error {
+	ext := p.pending
+	p.pending = p.pending[:0]
+	if len(ext) == 0 {
+		return nil
+	}
+	return p.to.Prefetch(ctx, ext)
 }
