@@ -193,7 +193,7 @@ func (d dirSource) feed(b *builder, f *dirFile) error {
 			return err
 		}
 	}
-	return b.file(f.node, r, data)
+	return b.file(f.node, r, data, r.path)
 }
 
 // open opens the file and checks that it is the one of the walk.

@@ -83,6 +83,20 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// A sparse file may claim any size: what an image can not hold is refused by
+// name, and quickly.
+func TestSparseBeyondLimit(t *testing.T) {
+	src := t.TempDir()
+	huge := filepath.Join(src, "huge")
+	if err := os.WriteFile(huge, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(huge, 1<<37); err != nil {
+		t.Fatal(err)
+	}
+	failing(t, t.Context(), t.TempDir(), huge, Dir(src), Options{ChunkSize: 4096})
+}
+
 func TestNoSource(t *testing.T) {
 	failing(t, t.Context(), t.TempDir(), "/no/such/dir", Dir("/no/such/dir"), Options{})
 	failing(t, t.Context(), t.TempDir(), "/no/such/tar", Tars(TarFile("/no/such/tar")), Options{})

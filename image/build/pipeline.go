@@ -197,9 +197,21 @@ func (b *builder) chunkCount(size int64) int {
 	return int((size + c - 1) / c)
 }
 
+// makeChunks makes room for the chunks of n. A size that asks for more than a
+// blob can have (sparse files claim any) is refused before memory is.
+func (b *builder) makeChunks(n *inode, path string) error {
+	if n.size > int64(b.opt.ChunkSize)<<24 {
+		return &Error{Op: "read", Path: path, Err: fmt.Errorf("%d bytes are too many for chunks of %d bytes", n.size, b.opt.ChunkSize)}
+	}
+	n.chunks = make([]uint32, b.chunkCount(n.size))
+	return nil
+}
+
 // stream takes the bytes of the regular file n, whose size is set, from r.
 func (b *builder) stream(n *inode, r io.Reader, path string) error {
-	n.chunks = make([]uint32, b.chunkCount(n.size))
+	if err := b.makeChunks(n, path); err != nil {
+		return err
+	}
 	left := n.size
 	for i := range n.chunks {
 		size := int(min(left, int64(b.opt.ChunkSize)))
@@ -226,8 +238,10 @@ type span struct{ start, end int64 }
 
 // file has the workers read the bytes of the regular file n, whose size is
 // set, from f. Chunks that lie wholly between the spans of data are not read.
-func (b *builder) file(n *inode, f filler, data []span) error {
-	n.chunks = make([]uint32, b.chunkCount(n.size))
+func (b *builder) file(n *inode, f filler, data []span, path string) error {
+	if err := b.makeChunks(n, path); err != nil {
+		return err
+	}
 	c := int64(b.opt.ChunkSize)
 	for i := 0; i < len(n.chunks); {
 		start := int64(i) * c

@@ -87,7 +87,7 @@ func (s imageSource) load(ctx context.Context, b *builder) error {
 		if err != nil {
 			return err
 		}
-		return b.file(n, f, data)
+		return b.file(n, f, data, f.path)
 	})
 	if err != nil {
 		return err

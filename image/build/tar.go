@@ -198,11 +198,8 @@ func (t *tarReader) entry(h *tar.Header) error {
 		return nil
 	}
 	n.size = h.Size
-	if n.size > int64(t.b.opt.ChunkSize)<<24 {
-		return fail(fmt.Errorf("%d bytes are too many for chunks of %d bytes", n.size, t.b.opt.ChunkSize))
-	}
 	if t.raw != nil {
-		if err := t.raw.place(t.b, n, h); err != nil {
+		if err := t.raw.place(t.b, n, h, where); err != nil {
 			return fail(err)
 		}
 		return nil

@@ -72,14 +72,16 @@ func (t *tarfs) Read(p []byte) (int, error) {
 
 // place gives the regular file n its chunks: they are in the tar from here
 // on.
-func (t *tarfs) place(b *builder, n *inode, h *tar.Header) error {
+func (t *tarfs) place(b *builder, n *inode, h *tar.Header, path string) error {
 	if h.Typeflag == tar.TypeGNUSparse || h.PAXRecords["GNU.sparse.major"] != "" || h.PAXRecords["GNU.sparse.size"] != "" {
 		return errors.New("a sparse file does not lie in the tar as it is: tarfs can not show it")
 	}
 	if t.off%tarfsBlock != 0 {
 		return fmt.Errorf("its data is at %d, not at a multiple of %d", t.off, tarfsBlock)
 	}
-	n.chunks = make([]uint32, b.chunkCount(n.size))
+	if err := b.makeChunks(n, path); err != nil {
+		return err
+	}
 	left := uint64(n.size)
 	for i := range n.chunks {
 		size := min(left, uint64(b.opt.ChunkSize))
