@@ -39,6 +39,8 @@ type queue struct {
 	running int          // looks in a row at which it was stuck, but not asleep; the monitor's
 
 	late   atomic.Pointer[slot] // answered away from the owner; a stack
+	depth  atomic.Int32         // entries that there are
+	held   atomic.Int32         // of those, the ones that wait for a late answer
 	want   atomic.Int32         // entries to add
 	asleep atomic.Bool          // the owner sleeps, or is about to
 	kicks  atomic.Int32         // calls of kick that are under way
@@ -116,9 +118,7 @@ func (q *queue) found(answer chan<- error) {
 // thread or a new one, with one more entry for the one that is blocked.
 func (q *queue) replace() {
 	q.c.out.Add(1)
-	if int(q.want.Load()) < q.c.opts.MaxDepth {
-		q.want.Add(1)
-	}
+	q.hold()
 	q.mu.Lock()
 	if n := len(q.spares); n > 0 {
 		next := q.spares[n-1]
@@ -133,6 +133,14 @@ func (q *queue) replace() {
 		q.bind()
 		q.own()
 	}()
+}
+
+// hold counts an entry whose answer will be late, and asks for another one when
+// half of what the queue began with is not left.
+func (q *queue) hold() {
+	if held := q.held.Add(1); held >= q.depth.Load()-int32(q.c.opts.Depth/2) {
+		q.want.Add(1)
+	}
 }
 
 // bind binds the thread, which its goroutine never unlocks, so that it ends with
@@ -253,9 +261,10 @@ func (q *queue) turnOf(s *slot, res int32) bool {
 	}
 	if s.back() {
 		q.commit(s)
-	} else {
-		q.c.out.Add(1)
+		return true
 	}
+	q.c.out.Add(1)
+	q.hold()
 	return true
 }
 
@@ -315,6 +324,7 @@ func (q *queue) submitLate() {
 		next := s.next
 		s.next = nil
 		q.c.came(1)
+		q.held.Add(-1)
 		q.commit(s)
 		s = next
 	}

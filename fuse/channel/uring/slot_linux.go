@@ -74,6 +74,7 @@ func (q *queue) addSlots(n int) error {
 		}
 		q.slots = append(q.slots, s)
 	}
+	q.depth.Store(int32(len(q.slots)))
 	return nil
 }
 

@@ -29,8 +29,8 @@
 // submits it. A thread whose turn was stolen is kept, because the kernel hands
 // each entry's next request to the thread that submitted the entry last; for
 // the same reason rings are made without SINGLE_ISSUER and DEFER_TASKRUN.
-// A blocked handler holds its entry, so the queue gets another one for it, up
-// to MaxDepth.
+// A request that waits for its answer holds its entry, so a queue gets more of
+// them while many do, up to MaxDepth.
 package uring
 
 // DefaultDepth is how many entries a queue has to begin with. Four serve a
@@ -51,12 +51,6 @@ type Options struct {
 	// were all taken by slow handlers is set going again by a statfs of it;
 	// without, its requests wait for the first of them.
 	Path string
-
-	// Shared puts requests and answers in memory that a successor can map
-	// at the same address, and keeps a journal there of what was answered,
-	// so that it can go on with this session, also after kill -9. Depth is
-	// then fixed.
-	Shared bool
 }
 
 func (o *Options) fill() {
@@ -68,7 +62,4 @@ func (o *Options) fill() {
 	}
 	o.Depth = min(o.Depth, 4096)
 	o.MaxDepth = min(max(o.MaxDepth, o.Depth), 4096)
-	if o.Shared {
-		o.MaxDepth = o.Depth
-	}
 }

@@ -21,6 +21,15 @@ import (
 	"github.com/sluicefs/sluice/internal/testenv"
 )
 
+// slowness is how a slow handler waits.
+type slowness int
+
+const (
+	found    slowness = iota // without saying so
+	declared                 // after Block
+	async                    // in another goroutine
+)
+
 // session is a mount served by a handler of this file: a root directory, in
 // which the name "slow…" waits for a gate, and no file exists.
 type session struct {
@@ -30,21 +39,21 @@ type session struct {
 	err    error
 	served chan struct{}
 	gate   chan struct{}
-	block  bool // slow handlers say so
+	how    slowness
 	slow   atomic.Int32
 	stats  atomic.Int32 // GETATTRs
 	later  atomic.Bool  // GETATTR is answered from another goroutine
 }
 
-func start(t *testing.T, opts Options, block bool) *session {
+func start(t *testing.T, opts Options, how slowness) *session {
 	t.Helper()
-	return startMount(t, mount.Options{}, opts, block)
+	return startMount(t, mount.Options{}, opts, how)
 }
 
-func startMount(t *testing.T, mo mount.Options, opts Options, block bool) *session {
+func startMount(t *testing.T, mo mount.Options, opts Options, how slowness) *session {
 	t.Helper()
 	testenv.URing(t)
-	s := &session{t: t, served: make(chan struct{}), gate: make(chan struct{}), block: block}
+	s := &session{t: t, served: make(chan struct{}), gate: make(chan struct{}), how: how}
 	var err error
 	mo.Point = t.TempDir()
 	s.point, err = mount.Prepare(mo)
@@ -122,8 +131,15 @@ func (s *session) Handle(r *channel.Request) {
 		errno = unix.ENOENT
 		if strings.HasPrefix(string(r.Payload), "slow") {
 			s.slow.Add(1)
-			if s.block {
+			switch s.how {
+			case declared:
 				r.Slot.Block()
+			case async:
+				go func() {
+					<-s.gate
+					_ = r.Slot.Reply(errno, 0)
+				}()
+				return
 			}
 			<-s.gate
 		}
@@ -171,7 +187,7 @@ func (s *session) init(r *channel.Request) {
 
 func TestIntegrationRing(t *testing.T) {
 	before := runtime.NumGoroutine()
-	s := start(t, Options{}, false)
+	s := start(t, Options{}, found)
 	if caps := s.c.Caps(); caps.Transport != "io_uring" {
 		t.Errorf("transport: got %q (%v), want io_uring", caps.Transport, caps.Why)
 	}
@@ -196,7 +212,7 @@ func TestIntegrationRing(t *testing.T) {
 // not have taken the answer to INIT yet.
 func TestIntegrationSynchronousInit(t *testing.T) {
 	for range 20 {
-		s := startMount(t, mount.Options{SyncInit: true}, Options{}, false)
+		s := startMount(t, mount.Options{SyncInit: true}, Options{}, found)
 		for range 10 {
 			s.stat()
 		}
@@ -238,9 +254,9 @@ func (s *session) lookup(name string) error {
 // TestIntegrationSlowHandlers blocks far more handlers than a queue has entries
 // at first; other requests go on.
 func TestIntegrationSlowHandlers(t *testing.T) {
-	for _, block := range []bool{true, false} {
-		t.Run(fmt.Sprintf("declared=%v", block), func(t *testing.T) {
-			s := start(t, Options{Depth: 2}, block)
+	for name, how := range map[string]slowness{"found": found, "declared": declared, "async": async} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, Options{Depth: 2}, how)
 			const slow = 40
 			var wg sync.WaitGroup
 			for i := range slow {
@@ -267,7 +283,7 @@ func TestIntegrationSlowHandlers(t *testing.T) {
 // blocked: callers get an error, Serve returns, and the late answer harms
 // nothing.
 func TestIntegrationEndWithBlockedHandler(t *testing.T) {
-	s := start(t, Options{}, false)
+	s := start(t, Options{}, found)
 	errs := make(chan error, 1)
 	go func() { errs <- s.lookup("slow") }()
 	until(t, "handler runs", func() bool { return s.slow.Load() == 1 })
@@ -291,7 +307,7 @@ func TestIntegrationEndWithBlockedHandler(t *testing.T) {
 // TestIntegrationUnmountUnderLoad unmounts, lazily, while clients call.
 func TestIntegrationUnmountUnderLoad(t *testing.T) {
 	for range 5 {
-		s := start(t, Options{}, false)
+		s := start(t, Options{}, found)
 		var stop atomic.Bool
 		wg := clients(4, func() bool {
 			_ = s.lookup("x")
@@ -317,7 +333,7 @@ const asyncOffMark = "SLUICE_TEST_ASYNCPREEMPTOFF"
 // none hangs. It runs once more in a child without asynchronous preemption,
 // which shows that no signal is needed.
 func TestIntegrationStopTheWorld(t *testing.T) {
-	s := start(t, Options{}, false)
+	s := start(t, Options{}, found)
 	stops := func(name string) {
 		done := make(chan struct{})
 		go func() {
