@@ -380,7 +380,6 @@ func mountDir(t *testing.T) string {
 // the last descriptor, and knows nothing of what they mean.
 type keeper struct {
 	path string
-	mu   sync.Mutex
 	data []byte
 	fds  []int
 }
