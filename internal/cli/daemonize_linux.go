@@ -106,7 +106,7 @@ func (f *mountFlags) foregroundArgs(src, point, log string) []string {
 		fmt.Sprintf("--allow-other=%t", f.allowOther), fmt.Sprintf("--uid=%d", f.uid),
 		fmt.Sprintf("--gid=%d", f.gid), "--cache-timeout=" + f.cacheTimeout.String(),
 	}
-	for name, v := range map[string]string{"profile": f.profile, "blob-dir": f.blobDir, "endpoint": f.endpoint, "region": f.region} {
+	for name, v := range map[string]string{"profile": f.profile, "blob-dir": f.blobDir, "trace": f.trace, "endpoint": f.endpoint, "region": f.region} {
 		if v != "" {
 			args = append(args, "--"+name+"="+v)
 		}

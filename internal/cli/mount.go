@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -72,6 +73,10 @@ func runMount(ctx context.Context, env *Env, f *mountFlags, args []string) error
 	defer signal.Stop(stop)
 
 	opening, cancel := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	if f.passthrough == "on" && ref.Kind != source.Directory {
+		cancel()
+		return usageError{fmt.Errorf("--passthrough=on is for directories: the files of %s do not lie whole on this machine", ref)}
+	}
 	target, err := serve.Open(opening, ref, c)
 	cancel()
 	if err != nil {
@@ -88,6 +93,14 @@ func runMount(ctx context.Context, env *Env, f *mountFlags, args []string) error
 	})
 	if err != nil {
 		return err
+	}
+	if f.trace != "" {
+		out, err := os.OpenFile(f.trace, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+		if err != nil {
+			return errors.Join(err, m.End(ctx))
+		}
+		defer out.Close()
+		m.Server().TraceJSON(out)
 	}
 	if target.Image != nil {
 		target.Image.Start()

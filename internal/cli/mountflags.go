@@ -62,7 +62,7 @@ func (f *sourceFlags) add(fs *pflag.FlagSet, env *Env) {
 	fs.StringVar(&f.preRate, "prefetch-rate", "0", "bytes per second that are fetched ahead at most; 0 is no limit of its own")
 	fs.StringVar(&f.profile, "profile", "", "fetch ahead by a profile that 'sluice record' wrote")
 	fs.StringVar(&f.transport, "io", "auto", "way of requests: auto, classic, clone, uring")
-	fs.StringVar(&f.passthrough, "passthrough", "auto", "let the kernel read local files itself: auto, on, off")
+	fs.StringVar(&f.passthrough, "passthrough", "auto", "let the kernel read the files of a directory itself: auto, on, off (an image's files do not lie whole in the cache; what was read stays in memory)")
 	fs.BoolVar(&f.debug, "debug", false, "log all requests")
 }
 
@@ -196,6 +196,7 @@ type mountFlags struct {
 	cacheTimeout time.Duration
 	daemonize    bool
 	log          string
+	trace        string
 	options      []string // of -o
 	kernel       []string // of these, those for the kernel
 }
@@ -209,6 +210,7 @@ func (f *mountFlags) add(fs *pflag.FlagSet, env *Env) {
 	fs.DurationVar(&f.cacheTimeout, "cache-timeout", 0, "how long the kernel may keep names and attributes (default: for ever for images and archives, 1s for directories)")
 	fs.BoolVarP(&f.daemonize, "daemonize", "d", false, "return when the mount is ready and serve it in the background")
 	fs.StringVar(&f.log, "log", "", "log file of the background process (default: beside the list of mounts)")
+	fs.StringVar(&f.trace, "trace", "", "write all requests to this file, as lines of JSON")
 	fs.StringSliceVarP(&f.options, "options", "o", nil, "options as in /etc/fstab, separated by commas")
 }
 
