@@ -206,7 +206,7 @@ func (f *nydusdFlags) serve(ctx context.Context, env *Env, specs []daemon.Spec) 
 	d := daemon.New(daemon.Options{
 		Transport: transport, ID: f.id, Mountpoint: f.mountpoint, Supervisor: f.supervisor, Writable: f.writable || f.sharedDir != "",
 		OpenLess: f.sharedDir == "", Resend: f.failover == "resend", NydusLayout: true,
-		CacheDir: f.localfsDir, Log: slog.New(logs.events), Level: level, Events: logs.events,
+		CacheDir: f.localfsDir, PullAuth: env.Getenv("IMAGE_PULL_AUTH"), Log: slog.New(logs.events), Level: level, Events: logs.events,
 	})
 	return runDaemon(ctx, env, d, daemon.RunOptions{
 		Socket: f.apisock, Handler: daemon.HandlerOptions{Version: Version, Revision: revision()},

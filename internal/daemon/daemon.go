@@ -32,6 +32,7 @@ type Options struct {
 	Push        bool   // keep the supervisor's state up to date, after each change
 	Resend      bool   // at a take-over, have the kernel ask again for what was under way
 	Passthrough string // "auto", "on", "off"
+	PullAuth    string // base64 of user:password for registries, before what configurations say
 	Transport   fuse.Transport
 	FuseOptions []string // of the mount, as after "-o"
 	Log         *slog.Logger
@@ -79,7 +80,7 @@ func New(o Options) *Daemon {
 		exit:      make(chan struct{}),
 		opener: opener{
 			cacheDir: o.CacheDir, quota: o.Quota, nydusLayout: o.NydusLayout,
-			log: o.Log, passthrough: o.Passthrough,
+			log: o.Log, passthrough: o.Passthrough, pullAuth: o.PullAuth,
 		},
 	}
 }

@@ -109,6 +109,7 @@ type opener struct {
 	nydusLayout bool
 	log         *slog.Logger
 	passthrough string
+	pullAuth    string // of registries, before what configurations say
 
 	mu     sync.Mutex
 	stores map[string]*sharedStore
@@ -230,6 +231,11 @@ func (o *opener) rafs(ctx context.Context, i *instance) error {
 		return err
 	}
 	i.config = cfg
+	if o.pullAuth != "" {
+		if err := cfg.setAuth(o.pullAuth); err != nil {
+			return err
+		}
+	}
 	b, err := cfg.backend(o.log)
 	if err != nil {
 		return err

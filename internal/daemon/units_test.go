@@ -115,6 +115,23 @@ func flatten(v any) []string {
 	return nil
 }
 
+// What the environment gives wins over the configuration.
+func TestPullAuth(t *testing.T) {
+	for auth, want := range map[string]string{"": "u", "bjpx": "n"} {
+		o := opener{pullAuth: auth, log: slog.New(slog.DiscardHandler)}
+		i := &instance{spec: Spec{Path: "/", Type: TypeRAFS, Source: "/nonexistent", Config: v1}}
+		if err := o.rafs(t.Context(), i); err == nil {
+			t.Fatal("a bootstrap that is not there was opened")
+		}
+		if got := i.config.credentials().Username; got != want {
+			t.Errorf("with %q: user %q, want %q", auth, got, want)
+		}
+		if err := i.close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestEvents(t *testing.T) {
 	var out strings.Builder
 	e := NewEvents(slog.NewTextHandler(&out, nil))
