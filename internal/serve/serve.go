@@ -13,6 +13,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/sluicefs/sluice/fuse"
@@ -49,6 +50,8 @@ type Mount struct {
 	reg     *mounts.Registration
 	ctl     *control
 	point   string // without links
+
+	released sync.Once
 }
 
 // Start mounts fs and serves it. When it returns the mount is ready for use.
@@ -176,18 +179,19 @@ func (m *Mount) End(ctx context.Context) error {
 	return err
 }
 
-// release gives back what is not the server's.
+// release gives back what is not the server's, at the first call; another
+// waits for that.
 func (m *Mount) release() {
-	if m.ctl != nil {
-		m.ctl.close()
-		m.ctl = nil
-	}
-	if m.reg != nil {
-		if err := m.reg.Close(); err != nil {
-			m.opts.Logger.Printf("list of mounts: %v", err)
+	m.released.Do(func() {
+		if m.ctl != nil {
+			m.ctl.close()
 		}
-		m.reg = nil
-	}
+		if m.reg != nil {
+			if err := m.reg.Close(); err != nil {
+				m.opts.Logger.Printf("list of mounts: %v", err)
+			}
+		}
+	})
 }
 
 var errNoInspector = errors.New("this mount is not of an image: there is nothing to fetch")
