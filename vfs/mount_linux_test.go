@@ -25,7 +25,12 @@ func mounted(t *testing.T, u *FS) (dir string, server *fuse.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	watchdog := time.AfterFunc(3*time.Minute, func() {
+		t.Error("the test takes too long: the session is aborted")
+		_ = server.Abort()
+	})
 	t.Cleanup(func() {
+		watchdog.Stop()
 		if err := server.Unmount(); err != nil {
 			t.Errorf("unmount: %v", err)
 			_ = server.Abort()

@@ -372,7 +372,14 @@ func mountDir(t *testing.T) string {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	watchdog := time.AfterFunc(3*time.Minute, func() {
+		t.Error("the test takes too long: the mount is aborted")
+		_ = syscall.Unmount(dir, syscall.MNT_FORCE|syscall.MNT_DETACH)
+	})
+	t.Cleanup(func() {
+		watchdog.Stop()
+		_ = syscall.Unmount(dir, syscall.MNT_DETACH)
+	})
 	return dir
 }
 
