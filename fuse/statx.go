@@ -5,9 +5,9 @@ import "time"
 // SxTime is a time of statx(2): seconds, which are signed when interpreted,
 // and nanoseconds.
 type SxTime struct {
-	Sec       uint64
-	Nsec      uint32
-	_reserved uint32
+	Sec  uint64
+	Nsec uint32
+	_    uint32
 }
 
 // Seconds returns the time as a number of seconds.
@@ -22,7 +22,7 @@ type Statx struct {
 	Uid            uint32
 	Gid            uint32
 	Mode           uint16
-	_spare0        uint16
+	_              uint16
 	Ino            uint64
 	Size           uint64
 	Blocks         uint64 // of 512 bytes
@@ -37,7 +37,7 @@ type Statx struct {
 	RdevMinor uint32
 	DevMajor  uint32
 	DevMinor  uint32
-	_spare2   [14]uint64
+	_         [14]uint64
 }
 
 // StatxOut answers STATX (fuse_statx_out, 288 bytes).
@@ -45,7 +45,7 @@ type StatxOut struct {
 	AttrValid     uint64 // seconds for which the attributes may be cached
 	AttrValidNsec uint32
 	Flags         uint32
-	_spare        [2]uint64
+	_             [2]uint64
 	Statx
 }
 

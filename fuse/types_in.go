@@ -208,7 +208,7 @@ type IoctlIn struct {
 type StatxIn struct {
 	InHeader
 	GetattrFlags uint32 // FUSE_GETATTR_FH
-	_reserved    uint32
+	_            uint32
 	Fh           uint64
 	SxFlags      uint32 // AT_STATX_... of statx(2)
 	SxMask       uint32 // STATX_...: what the caller wants to know

@@ -59,7 +59,7 @@ type InitOut struct {
 	Flags2              uint32
 	MaxStackDepth       uint32 // of backing file systems, with CAP_PASSTHROUGH: 1 or 2
 	RequestTimeout      uint16 // seconds, with CAP_REQUEST_TIMEOUT
-	_Unused             [11]uint16
+	_                   [11]uint16
 }
 
 // Flags64 returns all flags in one number.

@@ -115,14 +115,14 @@ type NotifyRetrieveOut struct {
 // NotifyPruneOut begins a list of Count node ids that the kernel should
 // forget if nobody uses them.
 type NotifyPruneOut struct {
-	Count    uint32
-	_padding uint32
-	_spare   uint64
+	Count uint32
+	_     uint32
+	_     uint64
 }
 
 // BackingMap registers an open file for passthrough.
 type BackingMap struct {
-	Fd      int32
-	Flags   uint32 // must be 0
-	padding uint64
+	Fd    int32
+	Flags uint32 // must be 0
+	_     uint64
 }
