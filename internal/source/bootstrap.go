@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/gzip"
@@ -89,7 +90,7 @@ func extractBootstrap(w io.Writer, r *bufio.Reader) error {
 		if err != nil {
 			return err
 		}
-		if h.Typeflag != tar.TypeReg || !contains(bootstrapNames, cleanMember(h.Name)) {
+		if h.Typeflag != tar.TypeReg || !slices.Contains(bootstrapNames, cleanMember(h.Name)) {
 			continue
 		}
 		if h.Size > maxBootstrap {

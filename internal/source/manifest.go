@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -96,7 +97,7 @@ func choose(idx *v1.IndexManifest, tag string, platform v1.Platform) (v1.Descrip
 	}
 	// Of several for the platform the RAFS one is meant.
 	for _, m := range fit {
-		if m.Platform != nil && contains(m.Platform.OSFeatures, "nydus.remoteimage.v1") {
+		if m.Platform != nil && slices.Contains(m.Platform.OSFeatures, "nydus.remoteimage.v1") {
 			return m, nil
 		}
 	}
@@ -104,15 +105,6 @@ func choose(idx *v1.IndexManifest, tag string, platform v1.Platform) (v1.Descrip
 		return v1.Descriptor{}, fmt.Errorf("has %d images: say which one with :TAG", len(fit))
 	}
 	return fit[0], nil
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 var errNoBootstrap = errors.New("no image/image.boot in the bootstrap layer")
