@@ -161,13 +161,13 @@ func detectKind(text string) (Kind, error) {
 	case err == nil:
 		return detectFile(text)
 	}
-	if strings.HasPrefix(text, "/") || strings.HasPrefix(text, "./") || strings.HasPrefix(text, "../") {
-		return "", err
-	}
 	if path, tag := splitTag(text); tag != "" {
 		if _, err := os.Stat(filepath.Join(path, "oci-layout")); err == nil {
 			return OCILayout, nil
 		}
+	}
+	if strings.HasPrefix(text, "/") || strings.HasPrefix(text, "./") || strings.HasPrefix(text, "../") {
+		return "", err
 	}
 	return Registry, nil
 }
