@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -93,8 +92,9 @@ func findGoroot(ctx context.Context) (string, error) {
 	if dir := strings.TrimSpace(string(out)); err == nil && dir != "" {
 		return filepath.EvalSymlinks(dir)
 	}
-	if dir := runtime.GOROOT(); dir != "" && demo.CheckTree(dir) == nil { //nolint:staticcheck // the fallback where go is not in PATH
-		return dir, nil
+	const usual = "/usr/local/go" // where Go's own instructions put it
+	if demo.CheckTree(usual) == nil {
+		return usual, nil
 	}
 	return "", errors.New("the go command is not in PATH: the demonstration packs the Go distribution (--goroot says where one is)")
 }
