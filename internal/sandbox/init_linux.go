@@ -82,10 +82,7 @@ func become(c Config) error {
 
 // prepareRoot mounts what will be the root and returns where.
 func prepareRoot(c Config) (string, error) {
-	base, err := os.MkdirTemp("", "sluice-root-")
-	if err != nil {
-		return "", err
-	}
+	base := c.Base
 	state := c.State
 	if state == "" {
 		if err := unix.Mount("tmpfs", base, "tmpfs", 0, "mode=700"); err != nil {

@@ -23,6 +23,13 @@ func Run(ctx context.Context, c Config, s Streams) (Result, error) {
 	// as long as the child.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	// The child mounts on it, in its own namespace; here it stays empty.
+	base, err := os.MkdirTemp("", "sluice-root-")
+	if err != nil {
+		return Result{}, &SetupError{"directory for the root", err}
+	}
+	defer os.RemoveAll(base)
+	c.Base = base
 	conf, err := json.Marshal(c)
 	if err != nil {
 		return Result{}, &SetupError{"configuration", err}

@@ -35,6 +35,7 @@ type Config struct {
 	Dir      string   // working directory in the root; "" is "/"
 	UID, GID int      // to run as
 	Hostname string   // "" keeps the host's
+	Base     string   // directory to mount on; Run sets it
 }
 
 // Streams of the command. Stdin may be nil.

@@ -30,9 +30,14 @@ func inHost(t *testing.T, c Config, script string) (Result, string, string) {
 	c.Root = "/"
 	c.Args = []string{"sh", "-c", script}
 	c.Env = []string{"PATH=/usr/bin:/bin", "GREETING=hello"}
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
 	res, err := Run(t.Context(), c, Streams{Stdout: &out, Stderr: &errs})
 	if err != nil {
 		t.Fatalf("%v (stderr %q)", err, errs.String())
+	}
+	if left, _ := os.ReadDir(tmp); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
 	}
 	return res, out.String(), errs.String()
 }
