@@ -216,7 +216,7 @@ func (n *Node) Readlink(context.Context) ([]byte, syscall.Errno) {
 func (n *Node) Getxattr(_ context.Context, name string, dest []byte) (uint32, syscall.Errno) {
 	v, ok := n.entry().Xattrs[name]
 	if !ok {
-		return 0, syscall.ENODATA
+		return 0, fs.ENOATTR
 	}
 	if len(dest) < len(v) {
 		return uint32(len(v)), syscall.ERANGE
