@@ -27,21 +27,20 @@ type rule struct {
 var rules = []rule{
 	// Leaves.
 	{"fuse/wire", nil},
-	{"fuse/mount", []string{"internal/sys", "internal/kernel"}},
+	{"fuse/mount", []string{"internal/sys"}},
 	{"fuse/channel", []string{"fuse/wire"}},
 	{"splice", []string{"internal/sys"}},
 	{"storage", nil},
 	{"storage/codec/...", []string{"storage", "storage/codec/..."}},
 	{"internal/sys", nil},
-	{"internal/kernel", []string{"internal/sys"}},
 	{"internal/mmap", []string{"internal/sys"}},
 	{"api", nil},
 
 	// Channels never meet each other, nor a file system.
-	{"fuse/channel/...", []string{"fuse/wire", "fuse/channel", "fuse/channel/internal/...", "internal/sys", "internal/kernel", "internal/vhostuser"}},
+	{"fuse/channel/...", []string{"fuse/wire", "fuse/channel", "fuse/channel/internal/...", "internal/sys"}},
 	{"fuse/fuseprom", []string{"fuse"}},
 	{"fuse/fusetest", []string{"fuse", "fuse/wire", "fuse/channel"}},
-	{"fuse", []string{"fuse/wire", "fuse/channel/...", "fuse/mount", "splice", "internal/sys", "internal/kernel"}},
+	{"fuse", []string{"fuse/wire", "fuse/channel/...", "fuse/mount", "splice", "internal/sys"}},
 
 	// File systems see fuse, never a concrete channel.
 	{"fs/multifs", []string{"fuse", "fs", "vfs"}}, // trees of nodes, put together by vfs
@@ -65,7 +64,7 @@ var rules = []rule{
 	{"internal/testenv", nil},
 	{"internal/...", []string{
 		"api", "fuse/...", "fs/...", "vfs/...", "image/...", "storage/...", "splice",
-		"internal/sys", "internal/kernel", "internal/mmap", "internal/source", "internal/serve", "internal/ctl",
+		"internal/sys", "internal/mmap", "internal/source", "internal/serve", "internal/ctl",
 		"internal/mounts", "internal/doctor", "internal/registry", "internal/sandbox", "internal/demo", "internal/daemon/...",
 	}},
 	{"examples/...", []string{"fuse/...", "fs/...", "image/...", "storage/...", "vfs/..."}},
@@ -82,7 +81,7 @@ var only = map[string][]string{
 
 // light are the packages whose importers shall pull in little: nothing but
 // the standard library, the project and these modules.
-var light = []string{"fuse", "fuse/wire", "fuse/mount", "fuse/channel/...", "fs", "splice", "internal/sys", "internal/kernel"}
+var light = []string{"fuse", "fuse/wire", "fuse/mount", "fuse/channel/...", "fs", "splice", "internal/sys"}
 
 var lightModules = []string{"golang.org/x/sys/", "golang.org/x/sync/"}
 
