@@ -50,6 +50,7 @@ var rules = []rule{
 	// imagefs alone joins fuse and storage.
 	{"image/imagefs", []string{"fuse", "image", "storage", "internal/sys"}},
 	{"image", []string{"storage"}},
+	{"image/imagetest", []string{"image/...", "storage", "storage/codec/...", "internal/mmap", "internal/sys", "internal/testenv"}},
 	{"image/...", []string{"image/...", "storage", "storage/codec/...", "internal/mmap", "internal/sys"}},
 
 	// The store knows neither FUSE nor images.

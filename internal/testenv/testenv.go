@@ -107,6 +107,13 @@ func Long(t testing.TB) {
 	}
 }
 
+// Missing says that something turned out to be missing while the test ran:
+// the test is skipped, or fails in CI.
+func Missing(t testing.TB, what, why string) {
+	t.Helper()
+	require(t, need{what, func() string { return why }})
+}
+
 func require(t testing.TB, n need) {
 	t.Helper()
 	why := n.probe()
