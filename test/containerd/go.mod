@@ -16,7 +16,6 @@ require (
 	github.com/sirupsen/logrus v1.10.2 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
-	gotest.tools/v3 v3.5.2 // indirect
 )
 
 replace github.com/sluicefs/sluice => ../..
