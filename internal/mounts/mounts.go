@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -72,16 +73,12 @@ var ErrServed = errors.New("is already mounted by sluice")
 func Register(dir string, e Entry) (*Registration, error) {
 	base := filepath.Join(dir, name(e.Mountpoint))
 	path := base + ".json"
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := lockEntry(path)
+	if errors.Is(err, ErrServed) {
+		return nil, fmt.Errorf("%s %w", e.Mountpoint, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("register mount: %w", err)
-	}
-	if ok, err := tryLock(file); err != nil || !ok {
-		file.Close()
-		if err == nil {
-			err = ErrServed
-		}
-		return nil, fmt.Errorf("%s %w", e.Mountpoint, err)
 	}
 	e.Socket = base + ".sock"
 	r := &Registration{entry: e, path: path, file: file}
@@ -90,6 +87,55 @@ func Register(dir string, e Entry) (*Registration, error) {
 		return nil, fmt.Errorf("register mount: %w", err)
 	}
 	return r, nil
+}
+
+// sweepPatience is how long Register waits for another process that has the
+// lock of an entry because it is clearing it away.
+const sweepPatience = 5 * time.Second
+
+// lockEntry opens and locks the file of an entry.
+func lockEntry(path string) (*os.File, error) {
+	for deadline := time.Now().Add(sweepPatience); ; time.Sleep(5 * time.Millisecond) {
+		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		free, err := tryLock(file)
+		if err == nil && free && sameFile(file, path) {
+			return file, nil
+		}
+		served := err == nil && !free && alive(file)
+		file.Close()
+		if err != nil {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		if served || time.Now().After(deadline) {
+			return nil, ErrServed
+		}
+	}
+}
+
+// sameFile reports whether path still names the open file: who cleared it
+// away between the opening and the lock has removed it.
+func sameFile(file *os.File, path string) bool {
+	open, err1 := file.Stat()
+	named, err2 := os.Stat(path)
+	return err1 == nil && err2 == nil && os.SameFile(open, named)
+}
+
+// alive reports whether file is the entry of a process that lives, and so
+// is locked by it and not by somebody who clears it away.
+func alive(file *os.File) bool {
+	var e Entry
+	if json.NewDecoder(file).Decode(&e) != nil || e.PID <= 0 {
+		return false
+	}
+	p, err := os.FindProcess(e.PID)
+	if err != nil {
+		return false
+	}
+	err = p.Signal(syscall.Signal(0))
+	return err == nil || errors.Is(err, os.ErrPermission)
 }
 
 func (r *Registration) write() error {
@@ -187,6 +233,9 @@ func read(path string) (Entry, bool) {
 	decodeErr := json.NewDecoder(file).Decode(&e)
 	if !free {
 		return e, decodeErr == nil
+	}
+	if !sameFile(file, path) {
+		return Entry{}, false // it has ended properly meanwhile; path may be another's by now
 	}
 	// The lock is held until the leftovers are gone, so a new mount at the
 	// same place either comes before (and is not free) or after.

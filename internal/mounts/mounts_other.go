@@ -43,6 +43,15 @@ func Dead(string) bool { return false }
 // Detach fails.
 func Detach(string, bool) error { return errUnsupported }
 
+// Scratch is a directory for temporary files; there are none here.
+type Scratch struct{ Path string }
+
+// NewScratch fails.
+func NewScratch(string) (*Scratch, error) { return nil, errUnsupported }
+
+// Remove does nothing.
+func (*Scratch) Remove() error { return nil }
+
 func checkPrivate(string) error      { return nil }
 func tryLock(*os.File) (bool, error) { return false, errUnsupported }
 func cleanDead(string)               {}

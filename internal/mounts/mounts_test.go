@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -70,6 +71,86 @@ func TestListRemovesLeftovers(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 0 {
 		t.Errorf("files left: %v", left)
+	}
+}
+
+// Entries come and go while others list them, which takes the lock of each.
+func TestRegisterWhileOthersList(t *testing.T) {
+	dir := testDir(t)
+	done := make(chan struct{})
+	var listing sync.WaitGroup
+	defer listing.Wait()
+	defer close(done)
+	for range 2 {
+		listing.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := List(dir); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 200 {
+		r, err := Register(dir, Entry{Mountpoint: "/mnt/x", PID: os.Getpid()})
+		if err != nil {
+			t.Fatalf("round %d: %v", i, err)
+		}
+		if all, err := List(dir); err != nil || len(all) != 1 {
+			t.Fatalf("round %d: List: got %v, %v, want the one entry", i, all, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestScratchClearsAwayWhatTheDeadLeft(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	live, err := NewScratch("scratch-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, err := NewScratch("scratch-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readOnly := filepath.Join(dead.Path, "a", "b")
+	if err := os.MkdirAll(readOnly, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(readOnly, "f"), []byte("x"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(readOnly, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	foreign := filepath.Join(os.TempDir(), "scratch-test-foreign")
+	if err := os.Mkdir(foreign, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	dead.lock.Close() // as when the process dies
+	next, err := NewScratch("scratch-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{live.Path: true, dead.Path: false, foreign: true, next.Path: true} {
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s: is there: %v, want %v", path, err == nil, want)
+		}
+	}
+	for _, s := range []*Scratch{live, next} {
+		if err := s.Remove(); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "scratch-test-*")); len(left) != 1 {
+		t.Errorf("left: %v, want only %s", left, foreign)
 	}
 }
 
