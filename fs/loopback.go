@@ -52,7 +52,7 @@ type LoopbackNode struct {
 	// RootData is the file system that the node is part of.
 	RootData *LoopbackRoot
 
-	dirFD cachedFD
+	dirFD dirDescriptor
 	locks atomic.Pointer[lockOwners]
 }
 

@@ -1,13 +1,10 @@
 package fs
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"strings"
 	"sync"
 	"syscall"
-	"unsafe"
 
 	"github.com/sluicefs/sluice/fuse"
 	"github.com/sluicefs/sluice/internal/sys"
@@ -106,41 +103,6 @@ func (d *loopbackDir) giveBuffer() {
 	}
 }
 
-// rawDirent is an entry in the buffer. name and nul, which is name with its
-// NUL, lie in it.
-type rawDirent struct {
-	ino, off uint64
-	mode     uint32
-	name     string
-	nul      []byte
-	size     int
-}
-
-// direntHead is what struct linux_dirent64 has before the name, bytes.
-const direntHead = 19
-
-// parseRawDirent decodes the first entry of b; size is 0 if it is malformed.
-func parseRawDirent(b []byte) (e rawDirent) {
-	if len(b) < direntHead+1 {
-		return e
-	}
-	ne := binary.NativeEndian
-	size := int(ne.Uint16(b[16:]))
-	if size < direntHead+1 || size > len(b) {
-		return e
-	}
-	end := bytes.IndexByte(b[direntHead:size], 0)
-	if end <= 0 {
-		return e
-	}
-	e.ino, e.off = ne.Uint64(b), ne.Uint64(b[8:])
-	e.mode = uint32(b[18]) << 12
-	e.nul = b[direntHead : direntHead+end+1]
-	e.name = unsafe.String(&b[direntHead], end)
-	e.size = size
-	return e
-}
-
 // HasNext reports whether there is an entry or an error to be had.
 func (d *loopbackDir) HasNext() bool {
 	d.mu.Lock()
@@ -159,13 +121,13 @@ func (d *loopbackDir) Next() (fuse.DirEntry, syscall.Errno) {
 		d.fail = 0
 		return fuse.DirEntry{}, errno
 	}
-	e := parseRawDirent(d.todo)
-	if e.size == 0 {
+	e := sys.ParseDirent(d.todo)
+	if e.Size == 0 {
 		d.todo = nil
 		return fuse.DirEntry{}, syscall.EIO
 	}
-	d.todo, d.off = d.todo[e.size:], e.off
-	return fuse.DirEntry{Name: strings.Clone(e.name), Mode: e.mode, Ino: e.ino, Off: e.off}, 0
+	d.todo, d.off = d.todo[e.Size:], e.Off
+	return fuse.DirEntry{Name: strings.Clone(e.Name), Mode: e.Mode, Ino: e.Ino, Off: e.Off}, 0
 }
 
 // Readdirent returns the next entry, nil at the end.
@@ -252,11 +214,11 @@ func (d *loopbackDir) readRaw(ctx *fuse.Context, b *rawBridge, n *Inode, off uin
 		if len(d.todo) == 0 {
 			return 0
 		}
-		e := parseRawDirent(d.todo)
-		if e.size == 0 {
+		e := sys.ParseDirent(d.todo)
+		if e.Size == 0 {
 			return syscall.EIO
 		}
-		de := fuse.DirEntry{Name: e.name, Mode: e.mode, Ino: e.ino, Off: e.off}
+		de := fuse.DirEntry{Name: e.Name, Mode: e.Mode, Ino: e.Ino, Off: e.Off}
 		if !plus {
 			if !out.AddDirEntry(de) {
 				return 0
@@ -266,38 +228,38 @@ func (d *loopbackDir) readRaw(ctx *fuse.Context, b *rawBridge, n *Inode, off uin
 			if entry == nil {
 				return 0
 			}
-			if e.name != "." && e.name != ".." {
+			if e.Name != "." && e.Name != ".." {
 				d.lookup(ctx, b, n, &e, entry, out)
 			}
 		}
-		d.todo, d.off = d.todo[e.size:], e.off
+		d.todo, d.off = d.todo[e.Size:], e.Off
 	}
 }
 
 // lookup adds the inode of an entry. If that fails the kernel will look the
 // name up itself when it is wanted.
-func (d *loopbackDir) lookup(ctx *fuse.Context, b *rawBridge, n *Inode, e *rawDirent, entry *fuse.EntryOut, out *fuse.DirEntryList) {
+func (d *loopbackDir) lookup(ctx *fuse.Context, b *rawBridge, n *Inode, e *sys.Dirent, entry *fuse.EntryOut, out *fuse.DirEntryList) {
 	l, ok := n.ops.(*LoopbackNode)
 	if !ok {
 		return
 	}
 	var st unix.Statx_t
-	if sys.StatEntryAt(d.fd, e.nul, statMask, &st) != 0 {
+	if sys.StatEntryAt(d.fd, e.NUL, statMask, &st) != 0 {
 		return
 	}
 	id := l.RootData.identity(&st)
-	name, child := n.childNamed(e.name)
+	name, child := n.childNamed(e.Name)
 	if child == nil || child.StableAttr() != id {
-		name = strings.Clone(e.name)
+		name = strings.Clone(e.Name)
 		child = n.NewInode(ctx, &LoopbackNode{RootData: l.RootData}, id)
 	}
-	attrFromStatx(&entry.Attr, &st)
+	entry.Attr.FromStatx(&st)
 	child, errno := b.addEntry(n, name, child, false, entry)
 	if errno != 0 {
 		*entry = fuse.EntryOut{}
 		return
 	}
-	if child.mode != e.mode {
+	if child.mode != e.Mode {
 		out.FixMode(child.mode)
 	}
 }

@@ -20,7 +20,7 @@ type loopbackState struct {
 	fd    atomic.Int32 // of the root + 1; 0: not open
 	umask uint32       // of this process, which new files lose
 	local bool         // close(2) of a file below does nothing that can fail
-	dirs  fdCache
+	dirs  sys.FDCache
 	mu    sync.Mutex
 }
 
@@ -47,7 +47,7 @@ func (r *LoopbackRoot) rootFD() (int, syscall.Errno) {
 		if unix.Fstatfs(fd, &st) == nil {
 			r.open.local = isLocal(int64(st.Type))
 		}
-		r.open.dirs.limit = fdCacheSize()
+		r.open.dirs.Limit = fdCacheSize()
 	})
 	r.open.fd.Store(int32(fd) + 1)
 	return fd, 0
@@ -60,7 +60,7 @@ func (r *LoopbackRoot) closeRoot() {
 	if fd := r.open.fd.Swap(0); fd > 0 {
 		unix.Close(int(fd - 1))
 	}
-	r.open.dirs.clear()
+	r.open.dirs.Clear()
 }
 
 func processUmask() uint32 {
@@ -97,68 +97,8 @@ func fdCacheSize() int {
 	return int(min(max(l.Cur/8, 16), 16384))
 }
 
-// cachedFD is the descriptor of a directory: its number + 1 in the high half,
-// how many use it in the low one. 0: it is not open.
-type cachedFD struct{ v atomic.Uint64 }
-
-// use returns the descriptor, or -1 if it is not open.
-func (c *cachedFD) use() int {
-	for {
-		v := c.v.Load()
-		if v == 0 {
-			return -1
-		}
-		if c.v.CompareAndSwap(v, v+1) {
-			return int(v>>32) - 1
-		}
-	}
-}
-
-func (c *cachedFD) put() { c.v.Add(^uint64(0)) }
-
-// set makes fd the descriptor, with one user, unless there is one.
-func (c *cachedFD) set(fd int) bool { return c.v.CompareAndSwap(0, uint64(fd+1)<<32|1) }
-
-// drop closes the descriptor if nobody uses it.
-func (c *cachedFD) drop() bool {
-	v := c.v.Load()
-	if v == 0 || uint32(v) != 0 || !c.v.CompareAndSwap(v, 0) {
-		return v == 0
-	}
-	unix.Close(int(v>>32) - 1)
-	return true
-}
-
-// fdCache bounds the open directories of a loopback: a new one pushes out the
-// one that was opened first, if that is not in use.
-type fdCache struct {
-	mu    sync.Mutex
-	limit int
-	queue []*cachedFD
-}
-
-func (c *fdCache) add(fd *cachedFD) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for tries := 8; len(c.queue) >= c.limit && tries > 0; tries-- {
-		first := c.queue[0]
-		c.queue[0] = nil
-		c.queue = c.queue[1:]
-		if !first.drop() {
-			c.queue = append(c.queue, first)
-		}
-	}
-	c.queue = append(c.queue, fd)
-}
-
-func (c *fdCache) clear() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, fd := range c.queue {
-		fd.drop()
-	}
-	c.queue = nil
-}
+// dirDescriptor is the descriptor of a directory.
+type dirDescriptor = sys.CachedFD
 
 // isRoot reports whether n is the top of its loopback.
 func (n *LoopbackNode) isRoot() bool {
@@ -173,15 +113,15 @@ func (n *LoopbackNode) useDir() (int, syscall.Errno) {
 	if n.isRoot() {
 		return n.RootData.rootFD()
 	}
-	if fd := n.dirFD.use(); fd >= 0 {
+	if fd := n.dirFD.Use(); fd >= 0 {
 		return fd, 0
 	}
 	fd, errno := n.openPath(unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW)
 	if errno != 0 {
 		return -1, errno
 	}
-	if n.dirFD.set(fd) {
-		n.RootData.open.dirs.add(&n.dirFD)
+	if n.dirFD.Set(fd) {
+		n.RootData.open.dirs.Add(&n.dirFD)
 		return fd, 0
 	}
 	unix.Close(fd) // another one was quicker
@@ -190,7 +130,7 @@ func (n *LoopbackNode) useDir() (int, syscall.Errno) {
 
 func (n *LoopbackNode) doneDir() {
 	if !n.isRoot() {
-		n.dirFD.put()
+		n.dirFD.Put()
 	}
 }
 
@@ -386,8 +326,8 @@ func (n *LoopbackNode) stat(mask int, st *unix.Statx_t) syscall.Errno {
 		return sys.StatAt(fd, "", mask, st)
 	}
 	if n.IsDir() {
-		if fd := n.dirFD.use(); fd >= 0 {
-			defer n.dirFD.put()
+		if fd := n.dirFD.Use(); fd >= 0 {
+			defer n.dirFD.Put()
 			return sys.StatAt(fd, "", mask, st)
 		}
 	}

@@ -223,7 +223,7 @@ func (f *LoopbackFile) Getattr(ctx context.Context, out *fuse.AttrOut) syscall.E
 	if errno := sys.StatAt(fd, "", unix.STATX_BASIC_STATS, &st); errno != 0 {
 		return errno
 	}
-	attrFromStatx(&out.Attr, &st)
+	out.Attr.FromStatx(&st)
 	return 0
 }
 

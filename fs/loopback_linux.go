@@ -33,13 +33,13 @@ func (n *LoopbackNode) OnForget() {
 		n.RootData.closeRoot()
 		return
 	}
-	n.dirFD.drop()
+	n.dirFD.Drop()
 }
 
 // found returns the inode of a file that was found or made under a name: the
 // child that is known, or a new one.
 func (n *LoopbackNode) found(ctx context.Context, name string, st *unix.Statx_t, out *fuse.EntryOut) *Inode {
-	attrFromStatx(&out.Attr, st)
+	out.Attr.FromStatx(st)
 	r := n.RootData
 	id := r.identity(st)
 	if r.NewNode == nil {
@@ -76,7 +76,7 @@ func (n *LoopbackNode) Getattr(ctx context.Context, f FileHandle, out *fuse.Attr
 	if errno := n.stat(unix.STATX_BASIC_STATS, &st); errno != 0 {
 		return errno
 	}
-	attrFromStatx(&out.Attr, &st)
+	out.Attr.FromStatx(&st)
 	return 0
 }
 
@@ -106,7 +106,7 @@ func (n *LoopbackNode) Setattr(ctx context.Context, f FileHandle, in *fuse.SetAt
 		if errno := sys.StatAt(fd, "", unix.STATX_BASIC_STATS, &st); errno != 0 {
 			return errno
 		}
-		attrFromStatx(&out.Attr, &st)
+		out.Attr.FromStatx(&st)
 		return 0
 	})
 }
@@ -255,18 +255,6 @@ func (n *LoopbackNode) Listxattr(ctx context.Context, dest []byte) (size uint32,
 		return errno
 	})
 	return size, errno
-}
-
-// attrFromStatx fills a from st.
-func attrFromStatx(a *fuse.Attr, st *unix.Statx_t) {
-	a.Ino, a.Size, a.Blocks = st.Ino, st.Size, st.Blocks
-	a.Atime, a.Atimensec = uint64(st.Atime.Sec), st.Atime.Nsec
-	a.Mtime, a.Mtimensec = uint64(st.Mtime.Sec), st.Mtime.Nsec
-	a.Ctime, a.Ctimensec = uint64(st.Ctime.Sec), st.Ctime.Nsec
-	a.Mode, a.Nlink = uint32(st.Mode), st.Nlink
-	a.Uid, a.Gid = st.Uid, st.Gid
-	a.Rdev = uint32(unix.Mkdev(st.Rdev_major, st.Rdev_minor))
-	a.Blksize = st.Blksize
 }
 
 func statFromStatx(s *syscall.Stat_t, st *unix.Statx_t) {

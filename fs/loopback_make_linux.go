@@ -147,7 +147,7 @@ func (n *LoopbackNode) Link(ctx context.Context, target InodeEmbedder, name stri
 		return nil, errno
 	}
 	if t.is(&st) {
-		attrFromStatx(&out.Attr, &st)
+		out.Attr.FromStatx(&st)
 		return t.embed(), 0
 	}
 	return n.found(ctx, name, &st, out), 0

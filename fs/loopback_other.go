@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// cachedFD and the others have nothing to keep where there is no loopback.
+// dirDescriptor and the others have nothing to keep where there is no loopback.
 type (
-	cachedFD      struct{}
+	dirDescriptor struct{}
 	loopbackState struct{}
 	lockOwners    struct{}
 )

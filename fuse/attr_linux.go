@@ -21,6 +21,19 @@ func (a *Attr) FromStat(s *syscall.Stat_t) {
 	a.Blksize = uint32(s.Blksize)
 }
 
+// FromStatx takes over what statx(2) answered, which must have been asked for
+// STATX_BASIC_STATS. Flags is left as it is.
+func (a *Attr) FromStatx(s *unix.Statx_t) {
+	a.Ino, a.Size, a.Blocks = s.Ino, s.Size, s.Blocks
+	a.Atime, a.Atimensec = uint64(s.Atime.Sec), s.Atime.Nsec
+	a.Mtime, a.Mtimensec = uint64(s.Mtime.Sec), s.Mtime.Nsec
+	a.Ctime, a.Ctimensec = uint64(s.Ctime.Sec), s.Ctime.Nsec
+	a.Mode, a.Nlink = uint32(s.Mode), s.Nlink
+	a.Uid, a.Gid = s.Uid, s.Gid
+	a.Rdev = uint32(unix.Mkdev(s.Rdev_major, s.Rdev_minor))
+	a.Blksize = s.Blksize
+}
+
 // FromStatx takes over what statx(2) answered.
 func (a *Statx) FromStatx(s *unix.Statx_t) {
 	a.Mask = s.Mask
