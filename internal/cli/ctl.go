@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluicefs/sluice/api"
+	"github.com/sluicefs/sluice/internal/source"
 )
 
 // ctl is what the subcommands of "sluice ctl" share.
@@ -25,7 +27,7 @@ func newCtlCmd(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ctl",
 		Short: "Tell a running daemon what to do",
-		Args:  needArgs(cobra.NoArgs),
+		Args:  groupArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	fs := cmd.PersistentFlags()
@@ -48,6 +50,7 @@ func (c *ctl) show(v any, rows [][]string) error {
 func (c *ctl) info() *cobra.Command {
 	return &cobra.Command{
 		Use: "info", Short: "Say what the daemon is and does", Args: needArgs(cobra.NoArgs),
+		Example: "  sluice ctl info\n  sluice ctl info --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := c.dial().Daemon(cmd.Context())
 			if err != nil {
@@ -70,6 +73,7 @@ func (c *ctl) info() *cobra.Command {
 func (c *ctl) list() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List what is mounted", Args: needArgs(cobra.NoArgs),
+		Example: "  sluice ctl list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ms, err := c.dial().Mounts(cmd.Context())
 			if err != nil {
@@ -100,7 +104,18 @@ func (c *ctl) mount() *cobra.Command {
   sluice ctl mount ./image.boot /app --upper /var/app/upper --work /var/app/work`,
 		Args: needArgs(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r.Source = args[0]
+			// The daemon's working directory is another.
+			r.Source = source.Absolute(args[0])
+			for _, dir := range []*string{&overlay.Upper, &overlay.Work} {
+				if *dir == "" {
+					continue
+				}
+				abs, err := filepath.Abs(*dir)
+				if err != nil {
+					return err
+				}
+				*dir = abs
+			}
 			if config != "" {
 				b, err := os.ReadFile(config)
 				if err != nil {
@@ -129,6 +144,7 @@ func (c *ctl) umount() *cobra.Command {
 	var lazy bool
 	cmd := &cobra.Command{
 		Use: "umount PATH", Short: "Unmount from the daemon's mount", Args: needArgs(cobra.ExactArgs(1)),
+		Example: "  sluice ctl umount /python\n  sluice ctl umount --lazy /python",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.dial().DeleteMount(cmd.Context(), args[0], lazy)
 		},
@@ -140,6 +156,7 @@ func (c *ctl) umount() *cobra.Command {
 func (c *ctl) requests() *cobra.Command {
 	return &cobra.Command{
 		Use: "requests", Short: "List requests that wait for an answer", Args: needArgs(cobra.NoArgs),
+		Example: "  sluice ctl requests",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			rs, err := c.dial().Requests(cmd.Context())
 			if err != nil {
@@ -157,6 +174,7 @@ func (c *ctl) requests() *cobra.Command {
 func (c *ctl) latencies() *cobra.Command {
 	return &cobra.Command{
 		Use: "latencies", Short: "Say how long requests took", Args: needArgs(cobra.NoArgs),
+		Example: "  sluice ctl latencies",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ls, err := c.dial().Latencies(cmd.Context())
 			if err != nil {
@@ -177,6 +195,7 @@ func (c *ctl) latencies() *cobra.Command {
 func (c *ctl) caches() *cobra.Command {
 	return &cobra.Command{
 		Use: "caches", Short: "List the caches in use", Args: needArgs(cobra.NoArgs),
+		Example: "  sluice ctl caches",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cs, err := c.dial().Caches(cmd.Context())
 			if err != nil {
@@ -198,6 +217,7 @@ func (c *ctl) trim() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use: "trim SIZE", Short: "Make caches smaller, such as to 10GiB", Args: needArgs(cobra.ExactArgs(1)),
+		Example: "  sluice ctl trim 10GiB\n  sluice ctl trim --dir /var/cache/sluice 0",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := parseSize(args[0])
 			if err != nil {
@@ -217,13 +237,15 @@ func (c *ctl) trim() *cobra.Command {
 func (c *ctl) log() *cobra.Command {
 	return &cobra.Command{
 		Use: "log LEVEL", Short: "Set the log level: trace, debug, info, warn or error", Args: needArgs(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.dial().SetLog(cmd.Context(), args[0]) },
+		Example: "  sluice ctl log debug",
+		RunE:    func(cmd *cobra.Command, args []string) error { return c.dial().SetLog(cmd.Context(), args[0]) },
 	}
 }
 
 func (c *ctl) profile() *cobra.Command {
 	return &cobra.Command{
 		Use: "profile PATH", Short: "Print what was read of a mount with --record, as a profile", Args: needArgs(cobra.ExactArgs(1)),
+		Example: "  sluice ctl profile /python > python.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b, err := c.dial().Profile(cmd.Context(), args[0])
 			if err != nil {
@@ -238,6 +260,7 @@ func (c *ctl) profile() *cobra.Command {
 func (c *ctl) stop() *cobra.Command {
 	return &cobra.Command{
 		Use: "stop", Short: "Unmount and end the daemon", Args: needArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.dial().Stop(cmd.Context()) },
+		Example: "  sluice ctl stop",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.dial().Stop(cmd.Context()) },
 	}
 }

@@ -109,8 +109,12 @@ func (f *daemonFlags) settings(env *Env) (*daemon.Config, error) {
 	if c.CacheDir == "" {
 		c.CacheDir = defaultCacheDir(env)
 	}
-	if c.Transport == "" {
+	switch fuse.Transport(c.Transport) {
+	case fuse.TransportAuto:
 		c.Transport = string(fuse.TransportDevice)
+	case fuse.TransportDevice, fuse.TransportURing:
+	default:
+		return nil, usageError{fmt.Errorf("--transport %q: device or uring", c.Transport)}
 	}
 	c.Writable = c.Writable || f.writable
 	c.Pprof = c.Pprof || f.pprof
@@ -189,7 +193,7 @@ func newConfigCmd(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Look at the daemon's configuration",
-		Args:  needArgs(cobra.NoArgs),
+		Args:  groupArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(&cobra.Command{

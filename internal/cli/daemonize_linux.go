@@ -8,9 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/spf13/pflag"
 
 	"github.com/sluicefs/sluice/internal/serve"
 )
@@ -21,7 +24,7 @@ const readyFD = "SLUICE_READY_FD"
 
 // daemonize runs the same mount in a background process, and returns when it
 // is ready or has failed.
-func daemonize(ctx context.Context, env *Env, f *mountFlags, dir string, args []string) error {
+func daemonize(ctx context.Context, env *Env, flags *pflag.FlagSet, f *mountFlags, dir string, args []string) error {
 	point, err := serve.Mountpoint(args[1])
 	if err != nil {
 		return err
@@ -41,7 +44,7 @@ func daemonize(ctx context.Context, env *Env, f *mountFlags, dir string, args []
 		return err
 	}
 	defer r.Close()
-	cmd := exec.Command("/proc/self/exe", f.foregroundArgs(args[0], point, path)...)
+	cmd := exec.Command("/proc/self/exe", foregroundArgs(flags, f.kernel, args[0], point, path)...)
 	cmd.Args[0] = "sluice"
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.ExtraFiles = []*os.File{w}
@@ -95,23 +98,27 @@ func lastLine(path string, from int64, err error) string {
 	return last
 }
 
-// foregroundArgs are the arguments of the background process.
-func (f *mountFlags) foregroundArgs(src, point, log string) []string {
-	args := []string{
-		"mount", "--type=" + f.kind, "--platform=" + f.platform, "--cache-dir=" + f.cacheDir,
-		"--cache-size=" + f.quota, "--on-outage=" + f.onOutage, "--prefetch=" + f.prefetch,
-		"--retry=" + f.retry.String(), "--io=" + f.transport, "--passthrough=" + f.passthrough, "--log=" + log,
-		fmt.Sprintf("--plain-http=%t", f.plainHTTP), fmt.Sprintf("--verify=%t", f.verify),
-		fmt.Sprintf("--debug=%t", f.debug), fmt.Sprintf("--read-only=%t", f.readOnly),
-		fmt.Sprintf("--allow-other=%t", f.allowOther), fmt.Sprintf("--uid=%d", f.uid),
-		fmt.Sprintf("--gid=%d", f.gid), "--cache-timeout=" + f.cacheTimeout.String(),
-	}
-	for name, v := range map[string]string{"profile": f.profile, "blob-dir": f.blobDir, "trace": f.trace, "endpoint": f.endpoint, "region": f.region} {
-		if v != "" {
-			args = append(args, "--"+name+"="+v)
+// notForeground are flags that the background process is not given: those
+// that have done their work, and those that only the helper of mount(8) has.
+var notForeground = []string{"daemonize", "log", "options", "help", "mount-f", "mount-v", "mount-s", "mount-n", "mount-type"}
+
+// foregroundArgs are the arguments of the background process: every flag as
+// it stands, the options of -o included.
+func foregroundArgs(flags *pflag.FlagSet, kernel []string, src, point, log string) []string {
+	args := []string{"mount", "--log=" + log}
+	flags.VisitAll(func(f *pflag.Flag) {
+		if slices.Contains(notForeground, f.Name) {
+			return
 		}
-	}
-	for _, k := range f.kernel {
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		for _, v := range values {
+			args = append(args, "--"+f.Name+"="+v)
+		}
+	})
+	for _, k := range kernel {
 		args = append(args, "-o", k)
 	}
 	return append(args, "--", src, point)

@@ -7,15 +7,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluicefs/sluice/internal/demo"
+	"github.com/sluicefs/sluice/internal/mounts"
 	"github.com/sluicefs/sluice/internal/sandbox"
 )
 
@@ -33,7 +32,11 @@ in the directory for temporary files (TMPDIR), and leaves nothing behind.`,
 		Example: "  sluice demo",
 		Args:    needArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			if err := oneOf("io", io, "auto", "classic", "uring"); err != nil {
+				return err
+			}
+			surviveClosedOutput()
+			ctx, cancel := untilEnded(cmd.Context())
 			defer cancel()
 			if why := demo.Missing(); why != "" {
 				return errors.New(why)
@@ -65,18 +68,18 @@ func runDemo(ctx context.Context, env *Env, goroot, way string, asJSON, verbose 
 			return err
 		}
 	}
-	base, err := os.MkdirTemp("", "sluice-demo-")
+	base, err := mounts.NewScratch("sluice-demo-")
 	if err != nil {
 		return err
 	}
 	p := &progress{w: env.Stderr, live: isTerminal(env.Stderr)}
-	o := demo.Options{GOROOT: goroot, Dir: filepath.Join(base, "demo"), Transport: way, Progress: p}
+	o := demo.Options{GOROOT: goroot, Dir: filepath.Join(base.Path, "demo"), Transport: way, Progress: p}
 	if verbose {
 		o.Log = env.Stderr
 	}
 	r, err := demo.Run(ctx, o)
 	p.end()
-	err = errors.Join(err, os.RemoveAll(base))
+	err = errors.Join(err, base.Remove())
 	if err != nil {
 		return err
 	}

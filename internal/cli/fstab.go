@@ -91,7 +91,7 @@ as a link to sluice in /sbin. A line of /etc/fstab is then, for example:
 				return nil
 			}
 			f.daemonize = true
-			return runMount(cmd.Context(), env, &f, args)
+			return runMount(cmd.Context(), env, cmd.Flags(), &f, args)
 		},
 	}
 	f.add(cmd.Flags(), env)

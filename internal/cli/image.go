@@ -12,7 +12,7 @@ func newImageCmd(env *Env) *cobra.Command {
 		Short: "Make, check and change images",
 		Long: `Images are RAFS (version 6, which is also an EROFS file system, or 5): a
 bootstrap with names, attributes and chunk digests, and blobs with the chunks.`,
-		Args: needArgs(cobra.NoArgs),
+		Args: groupArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(

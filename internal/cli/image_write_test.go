@@ -80,7 +80,7 @@ func TestImageCreateWrongUsage(t *testing.T) {
 		"--digester":    {src, "-o", t.TempDir(), "--digester", "md5"},
 		"whiteouts":     {src, "-o", t.TempDir(), "--whiteouts", "maybe"},
 		"none of":       {src, "-o", t.TempDir(), "--bootstrap", "x"},
-		"at least 1":    {},
+		"got 0 argume":  {},
 		"need the boot": {src, "--blob-dir", t.TempDir(), "--push", "localhost/x"},
 	} {
 		if _, words := sluice(t, 2, nil, "sluice", append([]string{"image", "create"}, args...)...); !strings.Contains(words, want) {

@@ -28,7 +28,7 @@ them to a directory.`,
 			}
 			c, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 {
-				return usageError{fmt.Errorf("there is no command %q", strings.Join(args, " "))}
+				return noCommand(args)
 			}
 			return manPage(env.Stdout, c)
 		},

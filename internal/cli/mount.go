@@ -8,10 +8,10 @@ import (
 	"log"
 	"os"
 	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sluicefs/sluice/internal/mounts"
 	"github.com/sluicefs/sluice/internal/serve"
@@ -45,14 +45,16 @@ image's digests and kept in the cache directory.`,
   sluice mount -o ro,allow_other /srv/data /mnt/data`,
 		Args: needArgs(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runMount(cmd.Context(), env, &f, args)
+			return runMount(cmd.Context(), env, cmd.Flags(), &f, args)
 		},
 	}
 	f.add(cmd.Flags(), env)
 	return cmd
 }
 
-func runMount(ctx context.Context, env *Env, f *mountFlags, args []string) error {
+// runMount mounts args[0] on args[1] and serves it to its end. f holds what
+// flags have set.
+func runMount(ctx context.Context, env *Env, flags *pflag.FlagSet, f *mountFlags, args []string) error {
 	c, err := f.config(env)
 	if err != nil {
 		return err
@@ -65,18 +67,21 @@ func runMount(ctx context.Context, env *Env, f *mountFlags, args []string) error
 	if err != nil {
 		return err
 	}
-	if f.daemonize {
-		return daemonize(ctx, env, f, dir, args)
-	}
-	stop := make(chan os.Signal, 2)
-	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(stop)
-
-	opening, cancel := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	if f.passthrough == "on" && ref.Kind != source.Directory {
-		cancel()
 		return usageError{fmt.Errorf("--passthrough=on is for directories: the files of %s do not lie whole on this machine", ref)}
 	}
+	if f.profile != "" && !ref.Kind.Image() {
+		return usageError{fmt.Errorf("--profile is for images: %s is of type %s, of which nothing is fetched", ref, ref.Kind)}
+	}
+	if f.daemonize {
+		return daemonize(ctx, env, flags, f, dir, args)
+	}
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, endSignals()...)
+	defer signal.Stop(stop)
+
+	surviveClosedOutput()
+	opening, cancel := untilEnded(ctx)
 	target, err := serve.Open(opening, ref, c)
 	cancel()
 	if err != nil {

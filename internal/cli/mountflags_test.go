@@ -1,11 +1,16 @@
+//go:build linux
+
 package cli
 
 import (
+	"io"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/pflag"
 )
 
 func TestParseSize(t *testing.T) {
@@ -59,7 +64,39 @@ func TestCommandOfImage(t *testing.T) {
 	if _, err := commandOf(v1.Config{}, nil, &runFlags{}); err == nil {
 		t.Error("an image that says nothing, and no command: accepted")
 	}
-	if _, err := commandOf(image, nil, &runFlags{env: []string{"A"}}); err == nil {
-		t.Error("--env without a value was accepted")
+	for _, bad := range []string{"A", "=1"} {
+		if err := (&runFlags{env: []string{bad}}).check(); err == nil {
+			t.Errorf("--env %s was accepted", bad)
+		}
+	}
+}
+
+// A background mount is given every flag that the foreground has.
+func TestDaemonizeKeepsEveryFlag(t *testing.T) {
+	var front, back mountFlags
+	env := &Env{Stderr: io.Discard, Getenv: func(string) string { return "" }}
+	flags := pflag.NewFlagSet("mount", pflag.ContinueOnError)
+	front.add(flags, env)
+	flags.VisitAll(func(f *pflag.Flag) {
+		value := map[string]string{"bool": "true", "string": "x", "duration": "7s", "int64": "7", "stringSlice": "a,b"}[f.Value.Type()]
+		if f.Name == "options" || f.Name == "daemonize" || value == "" {
+			return
+		}
+		if err := f.Value.Set(value); err != nil {
+			t.Fatal(err)
+		}
+	})
+	args := foregroundArgs(flags, []string{"nosuid"}, "src", "/point", "x")
+	again := pflag.NewFlagSet("mount", pflag.ContinueOnError)
+	back.add(again, env)
+	if err := again.Parse(args[1:]); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"src", "/point"}; args[0] != "mount" || !slices.Equal(again.Args(), want) {
+		t.Errorf("arguments: got %q and %q, want mount and %q", args[0], again.Args(), want)
+	}
+	front.options = []string{"nosuid"}
+	if !reflect.DeepEqual(front, back) {
+		t.Errorf("the background gets\n%+v, the foreground has\n%+v", back, front)
 	}
 }

@@ -29,7 +29,7 @@ func newNydusctlCmd(env *Env) *cobra.Command {
 		Use:     "nydusctl",
 		Short:   "Ask and tell a daemon, with the command line of nydusctl",
 		Version: Version,
-		Args:    needArgs(cobra.NoArgs),
+		Args:    groupArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	fs := cmd.PersistentFlags()

@@ -249,6 +249,7 @@ func (l *daemonLog) close() {
 
 // runDaemon runs d until it ends or a signal comes; SIGHUP reloads.
 func runDaemon(ctx context.Context, env *Env, d *daemon.Daemon, o daemon.RunOptions) error {
+	surviveClosedOutput()
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	hup := make(chan os.Signal, 1)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -70,7 +71,7 @@ func Main(ctx context.Context, env *Env, args []string) int {
 	cmd.SilenceErrors = true
 	cmd.SilenceUsage = true
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	err := cmd.ExecuteContext(ctx)
+	ran, err := cmd.ExecuteContextC(ctx)
 	var exit exitError
 	var usage usageError
 	switch {
@@ -79,7 +80,7 @@ func Main(ctx context.Context, env *Env, args []string) int {
 	case errors.As(err, &exit):
 		return exit.code
 	case errors.As(err, &usage):
-		fmt.Fprintf(env.Stderr, "%s: %v\nTry '%s --help'.\n", name, err, name)
+		fmt.Fprintf(env.Stderr, "%s: %v\nTry '%s --help'.\n", name, err, ran.CommandPath())
 		return exitUsage
 	}
 	fmt.Fprintf(env.Stderr, "%s: %v\n", name, err)
@@ -103,14 +104,10 @@ func newRootCmd(env *Env) *cobra.Command {
 		Short: "Serve files on demand",
 		Long: `sluice mounts images that have not been downloaded, fetches what is read and
 verifies every byte; it also mounts directories and archives.`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("there is no command %q", args[0])}
-			}
-			return nil
-		},
+		Args: groupArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetHelpCommand(newHelpCmd())
 	root.AddCommand(
 		newCacheCmd(env),
 		newCompletionCmd(env),
@@ -135,13 +132,68 @@ verifies every byte; it also mounts directories and archives.`,
 	return root
 }
 
+// newHelpCmd is cobra's help command, but for a wrong name being wrong usage.
+func newHelpCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND...]",
+		Short:   "Help about any command",
+		Example: "  sluice help mount",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			c, _, err := cmd.Root().Find(args)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var names []string
+			for _, sub := range c.Commands() {
+				if sub.IsAvailableCommand() {
+					names = append(names, sub.Name()+"\t"+sub.Short)
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return noCommand(args)
+			}
+			c.InitDefaultHelpFlag()
+			return c.Help()
+		},
+	}
+}
+
+// groupArgs is a cobra.PositionalArgs for a command that only has others.
+func groupArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return noCommand(args[:1])
+	}
+	return nil
+}
+
+// noCommand is the error about a command that there is not.
+func noCommand(words []string) error {
+	return usageError{fmt.Errorf("there is no command %q", strings.Join(words, " "))}
+}
+
 // needArgs is a cobra.PositionalArgs that makes a wrong number of arguments
-// a usage error.
+// a usage error, which says what is wanted.
 func needArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usageError{err}
+		if check(cmd, args) == nil {
+			return nil
 		}
-		return nil
+		wanted := strings.TrimSuffix(strings.TrimPrefix(cmd.UseLine(), cmd.CommandPath()), " [flags]")
+		if wanted == "" {
+			return usageError{fmt.Errorf("%s takes no arguments, but got %q", cmd.CommandPath(), strings.Join(args, " "))}
+		}
+		return usageError{fmt.Errorf("%s wants%s, but got %s", cmd.CommandPath(), wanted, countOf(len(args), "argument"))}
 	}
+}
+
+// countOf returns "1 thing", "2 things".
+func countOf(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }

@@ -7,17 +7,16 @@ import (
 	"io"
 	"log"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/sluicefs/sluice/internal/mounts"
 	"github.com/sluicefs/sluice/internal/sandbox"
 	"github.com/sluicefs/sluice/internal/serve"
 	"github.com/sluicefs/sluice/internal/source"
@@ -33,7 +32,28 @@ type runFlags struct {
 	quiet      bool
 	readOnly   bool
 	userName   string
+	uid, gid   int    // of userName
 	profileOut string // file that record writes
+}
+
+// check looks at what can be said before anything is fetched or run.
+func (f *runFlags) check() (err error) {
+	if f.uid, f.gid, err = parseUser(f.userName); err != nil {
+		return err
+	}
+	for _, e := range f.env {
+		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
+			return usageError{fmt.Errorf("--env %s: want NAME=VALUE", e)}
+		}
+	}
+	if f.profileOut == "" {
+		return nil
+	}
+	try, err := os.CreateTemp(filepath.Dir(f.profileOut), ".sluice-profile-")
+	if err != nil {
+		return fmt.Errorf("--output %s cannot be written: %w", f.profileOut, err)
+	}
+	return errors.Join(try.Close(), os.Remove(try.Name()))
 }
 
 func (f *runFlags) addRun(cmd *cobra.Command, env *Env) {
@@ -89,13 +109,16 @@ and "sluice image optimize" writes an image in which they lie together.`,
 		},
 	}
 	f.addRun(cmd, env)
-	cmd.Flags().StringVar(&f.profileOut, "output", "profile.json", "file to write the profile to")
+	cmd.Flags().StringVarP(&f.profileOut, "output", "o", "profile.json", "file to write the profile to")
 	return cmd
 }
 
 // runOrReexec runs the command, in a user namespace where this user may not
 // mount.
 func runOrReexec(ctx context.Context, env *Env, f *runFlags, args []string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
 	if os.Geteuid() != 0 {
 		code, err := sandbox.AsRoot(ctx, os.Args, inNamespace)
 		if err == nil && code != exitDone {
@@ -114,18 +137,19 @@ func runOrReexec(ctx context.Context, env *Env, f *runFlags, args []string) erro
 	if err != nil {
 		return err
 	}
-	uid, gid, err := parseUser(f.userName)
-	if err != nil {
-		return err
-	}
 	c.Record = f.profileOut != ""
-	ctx, cancel := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	surviveClosedOutput()
+	ctx, cancel := untilEnded(ctx)
 	defer cancel()
-	base, err := os.MkdirTemp("", "sluice-run-")
+	base, err := mounts.NewScratch("sluice-run-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(base)
+	defer base.Remove()
+	point := filepath.Join(base.Path, "image")
+	if err := os.Mkdir(point, 0o700); err != nil {
+		return err
+	}
 	start := time.Now()
 	target, err := serve.Open(ctx, ref, c)
 	if err != nil {
@@ -133,7 +157,7 @@ func runOrReexec(ctx context.Context, env *Env, f *runFlags, args []string) erro
 	}
 	defer target.Close()
 	m, err := serve.Start(target.FS, serve.Options{
-		Mountpoint: base, Source: ref.Text, Type: target.Type, Fuse: target.Fuse,
+		Mountpoint: point, Source: ref.Text, Type: target.Type, Fuse: target.Fuse,
 		Logger: log.New(env.Stderr, "", log.LstdFlags), Inspect: target.Inspector(),
 	})
 	if err != nil {
@@ -148,7 +172,7 @@ func runOrReexec(ctx context.Context, env *Env, f *runFlags, args []string) erro
 	conf, err := commandOf(target.Image.Image.Config, command, f)
 	var res sandbox.Result
 	if err == nil {
-		conf.Root, conf.UID, conf.GID = m.Point(), uid, gid
+		conf.Root, conf.UID, conf.GID = m.Point(), f.uid, f.gid
 		res, err = sandbox.Run(ctx, conf, sandbox.Streams{Stdin: stdinFile(env), Stdout: env.Stdout, Stderr: env.Stderr})
 	}
 	var stats serve.Stats
@@ -207,12 +231,7 @@ func commandOf(image v1.Config, args []string, f *runFlags) (sandbox.Config, err
 	if term := os.Getenv("TERM"); term != "" {
 		c.Env = append(c.Env, "TERM="+term)
 	}
-	for _, e := range f.env {
-		if !strings.Contains(e, "=") {
-			return c, usageError{fmt.Errorf("--env %s: want NAME=VALUE", e)}
-		}
-		c.Env = append(c.Env, e)
-	}
+	c.Env = append(c.Env, f.env...)
 	c.Env = lastOfEach(c.Env)
 	if len(c.Args) == 0 {
 		c.Args = append(append([]string{}, image.Entrypoint...), image.Cmd...)

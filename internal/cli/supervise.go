@@ -33,6 +33,7 @@ request fails. SIGTERM ends both, SIGHUP is passed on.`,
 			if err != nil {
 				return err
 			}
+			surviveClosedOutput()
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			hup := make(chan os.Signal, 1)

@@ -23,8 +23,12 @@ func newTopCmd(env *Env) *cobra.Command {
 		Long: `Show what a daemon does, every moment anew: its mounts with their rates of
 operations, bytes read and bytes fetched, how long requests take, and those
 that wait longest. q ends it.`,
-		Args: needArgs(cobra.NoArgs),
+		Example: "  sluice top\n  sluice top --once",
+		Args:    needArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if interval <= 0 {
+				return usageError{fmt.Errorf("--interval is %v: want more than 0", interval)}
+			}
 			client := api.Dial(socket)
 			defer client.Close()
 			if once {

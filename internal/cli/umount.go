@@ -23,12 +23,15 @@ func newUmountCmd(env *Env) *cobra.Command {
 mount is open it stays, and who keeps it busy is listed; with --lazy it goes
 from sight at once and ends with the last file that is open on it.`,
 		Example: "  sluice umount /mnt/python\n  sluice umount --all",
-		Args: needArgs(func(cmd *cobra.Command, args []string) error {
-			if all {
-				return cobra.NoArgs(cmd, args)
+		Args: func(cmd *cobra.Command, args []string) error {
+			if all && len(args) > 0 {
+				return usageError{fmt.Errorf("--all ends every mount: it goes without %q", args[0])}
 			}
-			return cobra.MinimumNArgs(1)(cmd, args)
-		}),
+			if all {
+				return nil
+			}
+			return needArgs(cobra.MinimumNArgs(1))(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := mounts.Dir(env.Getenv)
 			if err != nil {

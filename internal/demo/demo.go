@@ -20,6 +20,7 @@ import (
 
 	"github.com/sluicefs/sluice/image/build"
 	"github.com/sluicefs/sluice/image/ocirafs"
+	"github.com/sluicefs/sluice/internal/mounts"
 	"github.com/sluicefs/sluice/internal/registry"
 	"github.com/sluicefs/sluice/internal/serve"
 	"github.com/sluicefs/sluice/internal/source"
@@ -90,7 +91,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	s := &state{opts: o}
-	s.atEnd(func() error { return removeAll(o.Dir) })
+	s.atEnd(func() error { return mounts.RemoveTree(o.Dir) })
 	err := s.run(ctx)
 	if err = errors.Join(err, s.cleanUp()); err != nil {
 		if ctx.Err() != nil {
@@ -122,21 +123,6 @@ func (s *state) cleanUp() error {
 		errs = append(errs, s.closers[i]())
 	}
 	return errors.Join(errs...)
-}
-
-// removeAll removes a directory whose own directories may be read-only, as
-// Go's module cache is.
-func removeAll(dir string) error {
-	if err := os.RemoveAll(dir); err == nil {
-		return nil
-	}
-	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			_ = os.Chmod(path, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(dir)
 }
 
 // CheckTree reports why dir is not a Go distribution that can be packed.

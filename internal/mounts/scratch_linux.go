@@ -3,7 +3,6 @@ package mounts
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -43,7 +42,7 @@ func NewScratch(prefix string) (*Scratch, error) {
 // unmounted before.
 func (s *Scratch) Remove() error {
 	defer s.lock.Close()
-	return removeTree(s.Path)
+	return RemoveTree(s.Path)
 }
 
 // sweepScratch clears away what it can; the rest is for another time.
@@ -88,21 +87,6 @@ func clearScratch(dir string) {
 		cleanDead(point)
 	}
 	if len(below()) == 0 {
-		_ = removeTree(dir)
+		_ = RemoveTree(dir)
 	}
-}
-
-// removeTree removes a directory whose own directories may be read-only, as
-// those of Go's module cache are.
-func removeTree(dir string) error {
-	if err := os.RemoveAll(dir); err == nil {
-		return nil
-	}
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			_ = os.Chmod(path, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(dir)
 }

@@ -116,6 +116,9 @@ func ended() context.Context {
 // Mountpoint returns the directory path in the form that the mount table has
 // it, and takes a dead mount off it that a killed server has left there.
 func Mountpoint(path string) (string, error) {
+	if path == "" {
+		return "", errors.New("mount point is empty")
+	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return "", err

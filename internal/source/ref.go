@@ -122,6 +122,26 @@ func Parse(text string, forced Kind) (Ref, error) {
 	return ref, nil
 }
 
+// Absolute returns text with the path in it, if it names something on the
+// local disk, made absolute: for a process with another working directory.
+func Absolute(text string) string {
+	ref, err := Parse(text, Auto)
+	if err != nil || !filepath.IsAbs(ref.Name) {
+		return text
+	}
+	prefix := ""
+	for _, s := range schemes {
+		if strings.HasPrefix(text, s.prefix) {
+			prefix = s.prefix
+			break
+		}
+	}
+	if ref.Tag != "" {
+		return prefix + ref.Name + ":" + ref.Tag
+	}
+	return prefix + ref.Name
+}
+
 func joinKinds() string {
 	names := make([]string, len(Kinds))
 	for i, k := range Kinds {
@@ -166,10 +186,26 @@ func detectKind(text string) (Kind, error) {
 			return OCILayout, nil
 		}
 	}
-	if strings.HasPrefix(text, "/") || strings.HasPrefix(text, "./") || strings.HasPrefix(text, "../") {
+	if looksLikePath(text) {
 		return "", err
 	}
 	return Registry, nil
+}
+
+// looksLikePath reports whether text, which names nothing on the local disk,
+// was meant to: then the error is about the file, not about a registry.
+func looksLikePath(text string) bool {
+	for _, prefix := range []string{"/", "./", "../", "~"} {
+		if strings.HasPrefix(text, prefix) {
+			return true
+		}
+	}
+	for _, suffix := range []string{"/", ".boot", ".bootstrap", ".erofs", ".zip", ".tar", ".tgz", ".gz", ".zst"} {
+		if strings.HasSuffix(text, suffix) {
+			return true
+		}
+	}
+	return text == "." || text == ".."
 }
 
 // magics are what files begin with.

@@ -57,8 +57,8 @@ func TestParseFindsTheKind(t *testing.T) {
 			t.Errorf("%s:\n got %+v, %v\nwant %+v", text, got, err, want)
 		}
 	}
-	for _, bad := range []string{"", "/none/there", "./none", "s3://", "oci:" + dir + "/none", write("x", []byte("text"))} {
-		if got, err := Parse(bad, Auto); err == nil && got.Kind != Registry {
+	for _, bad := range []string{"", "/none/there", "./none", "none.boot", "none.tar.gz", "s3://", "oci:" + dir + "/none", write("x", []byte("text"))} {
+		if got, err := Parse(bad, Auto); err == nil {
 			t.Errorf("%q was taken as %+v", bad, got)
 		}
 	}
@@ -67,6 +67,28 @@ func TestParseFindsTheKind(t *testing.T) {
 	}
 	if got, err := Parse("https://user:secret@host/dir/", Auto); err != nil || strings.Contains(got.Text, "secret") {
 		t.Errorf("password in %q, %v", got.Text, err)
+	}
+}
+
+func TestAbsolute(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	if err := os.Mkdir("layout", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("layout/oci-layout", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"layout": dir + "/layout", "./layout:v1": dir + "/layout:v1", "oci:layout:v1": "oci:" + dir + "/layout:v1",
+		"dir:.": "dir:" + dir, "python:3": "python:3", "docker://a/b:c": "docker://a/b:c", "none.boot": "none.boot", "s3://b/p": "s3://b/p",
+	} {
+		if got := Absolute(text); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
 	}
 }
 
