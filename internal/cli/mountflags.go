@@ -28,6 +28,7 @@ type sourceFlags struct {
 	kind        string
 	blobDir     string
 	plainHTTP   bool
+	certsDir    string
 	platform    string
 	cacheDir    string
 	quota       string
@@ -49,6 +50,7 @@ func (f *sourceFlags) add(fs *pflag.FlagSet, env *Env) {
 	fs.StringVar(&f.kind, "type", "auto", "kind of source: "+kindNames())
 	fs.StringVar(&f.blobDir, "blob-dir", "", "directory with the blobs of a bootstrap (default: beside it)")
 	fs.BoolVar(&f.plainHTTP, "plain-http", false, "speak HTTP to the registry (loopback ones always are)")
+	fs.StringVar(&f.certsDir, "certs-dir", "", "directories of hosts.toml files, separated by colons: mirrors and authorities of registries (default /etc/containerd/certs.d:/etc/docker/certs.d)")
 	fs.StringVar(&f.platform, "platform", "linux/"+runtime.GOARCH, "platform, for images of several")
 	fs.StringVar(&f.cacheDir, "cache-dir", defaultCacheDir(env), "directory for fetched data")
 	fs.StringVar(&f.quota, "cache-size", "0", "bytes that the cache may take, with K, M, G or T; 0 is the limit of 'sluice cache limit', if any")
@@ -64,6 +66,14 @@ func (f *sourceFlags) add(fs *pflag.FlagSet, env *Env) {
 	fs.StringVar(&f.transport, "io", "auto", "way of requests: auto, classic, clone, uring")
 	fs.StringVar(&f.passthrough, "passthrough", "auto", "let the kernel read the files of a directory itself: auto, on, off (an image's files do not lie whole in the cache; what was read stays in memory)")
 	fs.BoolVar(&f.debug, "debug", false, "log all requests")
+}
+
+// splitDirs splits a list of directories; the empty one is nil, the default.
+func splitDirs(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return filepath.SplitList(list)
 }
 
 func kindNames() string {
@@ -167,9 +177,10 @@ func (f *sourceFlags) config(env *Env) (serve.Config, error) {
 	}
 	c = serve.Config{
 		Source: source.Options{
-			CacheDir: f.cacheDir, BlobDir: f.blobDir, PlainHTTP: f.plainHTTP, Platform: platform,
+			CacheDir: f.cacheDir, BlobDir: f.blobDir, PlainHTTP: f.plainHTTP, CertsDirs: splitDirs(f.certsDir), Platform: platform,
 			Endpoint: f.endpoint, Region: f.region, Outage: outage, RetryDeadline: f.retry, Log: logger,
-			Warn: func(format string, args ...any) { fmt.Fprintf(env.Stderr, "sluice: "+format+"\n", args...) },
+			Warn:     func(format string, args ...any) { fmt.Fprintf(env.Stderr, "sluice: "+format+"\n", args...) },
+			Fetching: fetchProgress(env),
 		},
 		Cache:       cache.Options{Quota: quota},
 		Fetch:       cache.ReaderOptions{Rate: backend.NewRate(rate), PrefetchRate: backend.NewRate(preRate)},

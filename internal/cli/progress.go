@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/vbauerster/mpb/v8"
@@ -52,5 +53,18 @@ func (p *progressBar) end() {
 	if p.bar != nil {
 		p.bar.Abort(true)
 		p.all.Wait()
+	}
+}
+
+// fetchProgress shows how an image is fetched as a whole; where there is no
+// terminal it says once that this will take a while.
+func fetchProgress(env *Env) func(what string, size int64) (func(int64), func()) {
+	return func(what string, size int64) (func(int64), func()) {
+		if !isTerminal(env.Stderr) {
+			fmt.Fprintf(env.Stderr, "sluice: %s is a plain OCI image: fetching all of its %s\n", what, bytesText(size))
+		}
+		bar := newProgressBar(env, "fetch", false)
+		bar.total(size)
+		return bar.add, bar.end
 	}
 }

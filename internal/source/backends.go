@@ -9,13 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
-
 	"github.com/sluicefs/sluice/storage"
 	"github.com/sluicefs/sluice/storage/backend"
 	"github.com/sluicefs/sluice/storage/backend/httpdir"
 	"github.com/sluicefs/sluice/storage/backend/localfs"
-	"github.com/sluicefs/sluice/storage/backend/registry"
 	"github.com/sluicefs/sluice/storage/backend/s3"
 )
 
@@ -40,16 +37,6 @@ const readsUnderWay = 16
 func (o *Options) remote(b storage.Backend) storage.Backend {
 	return backend.Outage(backend.Retry(backend.Limit(b, readsUnderWay, nil), backend.RetryOptions{Deadline: o.RetryDeadline}),
 		o.Outage, backend.OutageOptions{Log: o.Log})
-}
-
-// registryBackend reads the blobs of an image in repo.
-func registryBackend(repo name.Repository, o *Options) (*registry.Backend, error) {
-	host := repo.RegistryStr()
-	return registry.New(registry.Options{
-		Repository: host + "/" + repo.RepositoryStr(),
-		Keychain:   o.Keychain,
-		PlainHTTP:  o.PlainHTTP || repo.Registry.Scheme() == "http",
-	})
 }
 
 // fromObjects opens an image whose bootstrap and blobs are objects of a

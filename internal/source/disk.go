@@ -5,11 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/sluicefs/sluice/storage/backend"
 )
 
 func sha256Hex(b []byte) string {
@@ -34,10 +33,5 @@ func writeAtomic(path string, b []byte) error {
 // unreachable reports whether err means that the registry is away or broken,
 // not that it has refused.
 func unreachable(err error) bool {
-	var http *transport.Error
-	if errors.As(err, &http) {
-		return http.StatusCode >= 500
-	}
-	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded)
+	return backend.Temporary(err) || errors.Is(err, context.DeadlineExceeded)
 }

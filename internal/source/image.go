@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/image/detect"
@@ -30,18 +28,19 @@ type Options struct {
 	BlobDir   string // where a bootstrap's blobs are; "" is beside it
 	PlainHTTP bool   // speak HTTP to registries other than on loopback
 	Platform  *v1.Platform
-	Keychain  authn.Keychain    // nil is docker's configuration
-	Transport http.RoundTripper // nil is the default
-	Endpoint  string            // of an object store; "" is the store's own
-	Region    string            // of an object store; "" is what it says
+	Keychain  authn.Keychain // nil is docker's configuration
+	CertsDirs []string       // with hosts.toml files; nil is containerd's and docker's
+	Endpoint  string         // of an object store; "" is the store's own
+	Region    string         // of an object store; "" is what it says
 	Warn      func(format string, args ...any)
+	// Fetching is told of an image that has to be fetched as a whole, and of
+	// how many bytes; done is called as they come, and then end. It may be nil.
+	Fetching func(what string, size int64) (done func(n int64), end func())
 	// Outage is what a read does while the origin is away, after tries for
 	// RetryDeadline (0: 30 s).
 	Outage        backend.Policy
 	RetryDeadline time.Duration
 	Log           *slog.Logger // told of outages; nil is the default logger
-
-	puller *remote.Puller // made at the first request
 }
 
 func (o *Options) platform() v1.Platform {
@@ -67,6 +66,7 @@ type Image struct {
 	Config    v1.Config // how to run it; empty where there is none
 	Stored    int64     // bytes of all blobs as stored, 0 if unknown
 	MetaBytes int64     // bytes of metadata as stored
+	Whole     bool      // all of it lies on this machine, as it was a plain image
 
 	lazy    []estargz.Layer // of a plain image whose layers have tables of contents
 	closers []io.Closer
@@ -107,14 +107,14 @@ func (i *Image) locate(ctx context.Context, o *Options) (boot string, err error)
 		if err != nil {
 			return "", err
 		}
-		return i.fromLayout(fs, b, o)
+		return i.fromLayout(ctx, fs, b, o)
 	case OCIArchive:
 		a, err := openArchive(i.Ref.Name)
 		if err != nil {
 			return "", err
 		}
 		i.closers = append(i.closers, a)
-		return i.fromLayout(a, a, o)
+		return i.fromLayout(ctx, a, a, o)
 	case Bootstrap:
 		return i.fromBootstrap(o)
 	case Object, OSS, HTTP:
@@ -141,8 +141,32 @@ func (i *Image) openTree(ctx context.Context, boot string) error {
 	return nil
 }
 
-// describedBy takes over what a manifest says.
-func (i *Image) describedBy(d *description) {
+func (i *Image) fromRegistry(ctx context.Context, o *Options) (string, error) {
+	r, err := openRepository(i.Ref, o)
+	if err != nil {
+		return "", err
+	}
+	i.use(r)
+	d, err := r.resolve(ctx, i.Ref, filepath.Join(o.CacheDir, "manifests"))
+	if err != nil {
+		return "", err
+	}
+	i.Backend = o.remote(r.Backend)
+	return i.described(ctx, d, r.open, o)
+}
+
+func (i *Image) fromLayout(ctx context.Context, fs files, b storage.Backend, o *Options) (string, error) {
+	d, err := resolveLayout(i.Ref, fs, o.platform())
+	if err != nil {
+		return "", err
+	}
+	i.use(b)
+	return i.described(ctx, d, layoutOpener(fs), o)
+}
+
+// described takes over what a manifest says, and returns the local file of
+// the bootstrap if there is one.
+func (i *Image) described(ctx context.Context, d *description, open opener, o *Options) (string, error) {
 	i.Digest = d.digest.String()
 	i.Config = d.config
 	i.lazy = d.lazy
@@ -150,48 +174,14 @@ func (i *Image) describedBy(d *description) {
 	for _, n := range d.blobs {
 		i.Stored += n
 	}
-}
-
-func (i *Image) fromRegistry(ctx context.Context, o *Options) (string, error) {
-	r, err := parseName(i.Ref, o.PlainHTTP)
-	if err != nil {
-		return "", err
-	}
-	d, err := resolveRegistry(ctx, i.Ref, r, o, filepath.Join(o.CacheDir, "manifests"))
-	if err != nil {
-		return "", err
-	}
-	i.describedBy(d)
-	b, err := registryBackend(r.Context(), o)
-	if err != nil {
-		return "", err
-	}
-	i.use(b)
-	i.Backend = o.remote(b)
-	if d.lazy != nil {
+	switch {
+	case d.lazy != nil:
 		return "", nil
+	case d.plain:
+		return i.convert(ctx, d, open, o)
 	}
 	return bootstrapFile(filepath.Join(o.CacheDir, "bootstraps"), d.bootstrap, func() (io.ReadCloser, error) {
-		l, err := remote.Layer(r.Context().Digest(d.bootstrap.Digest.String()), o.remoteOptions(ctx)...)
-		if err != nil {
-			return nil, err
-		}
-		return l.Compressed()
-	})
-}
-
-func (i *Image) fromLayout(fs files, b storage.Backend, o *Options) (string, error) {
-	d, err := resolveLayout(i.Ref, fs, o.platform())
-	if err != nil {
-		return "", err
-	}
-	i.describedBy(d)
-	i.use(b)
-	if d.lazy != nil {
-		return "", nil
-	}
-	return bootstrapFile(filepath.Join(o.CacheDir, "bootstraps"), d.bootstrap, func() (io.ReadCloser, error) {
-		return fs.Open(blobPath(d.bootstrap.Digest.Hex))
+		return open(ctx, d.bootstrap)
 	})
 }
 

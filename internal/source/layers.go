@@ -10,7 +10,6 @@ import (
 	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/sluicefs/sluice/image/build"
 )
@@ -56,34 +55,16 @@ func OpenLayers(ctx context.Context, ref Ref, o Options) (*Layers, error) {
 }
 
 func (l *Layers) fromRegistry(ctx context.Context, ref Ref, o *Options) error {
-	name, err := parseName(ref, o.PlainHTTP)
+	r, err := openRepository(ref, o)
 	if err != nil {
 		return err
 	}
-	opts := append(o.remoteOptions(ctx), remote.WithPlatform(o.platform()))
-	img, err := remote.Image(name, opts...)
+	l.close = r.Close
+	digest, raw, err := r.image(ctx)
 	if err != nil {
 		return err
 	}
-	digest, err := img.Digest()
-	if err != nil {
-		return err
-	}
-	m, err := img.Manifest()
-	if err != nil {
-		return err
-	}
-	if l.Config, err = img.ConfigFile(); err != nil {
-		return err
-	}
-	l.Digest = digest.String()
-	return l.take(m, func(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-		layer, err := img.LayerByDigest(d.Digest)
-		if err != nil {
-			return nil, err
-		}
-		return layer.Compressed()
-	})
+	return l.parse(digest, raw, r.open, func(c v1.Descriptor) ([]byte, error) { return r.small(ctx, c, maxManifest) })
 }
 
 func (l *Layers) fromLayout(ref Ref, fs files, o *Options) error {
@@ -91,27 +72,43 @@ func (l *Layers) fromLayout(ref Ref, fs files, o *Options) error {
 	if err != nil {
 		return err
 	}
-	var m v1.Manifest
-	if err := json.Unmarshal(b, &m); err != nil {
-		return fmt.Errorf("manifest: %w", err)
-	}
-	l.Digest = digest.String()
-	if c, err := readVerified(fs, m.Config); err == nil {
-		if err := json.Unmarshal(c, &l.Config); err != nil {
-			return fmt.Errorf("image configuration: %w", err)
-		}
-	}
-	return l.take(&m, func(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	return l.parse(digest, b, layoutOpener(fs), func(c v1.Descriptor) ([]byte, error) { return readVerified(fs, c) })
+}
+
+// opener opens a blob, whose digest is checked at its end.
+type opener func(context.Context, v1.Descriptor) (io.ReadCloser, error)
+
+func layoutOpener(fs files) opener {
+	return func(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
 		f, err := fs.Open(blobPath(d.Digest.Hex))
 		if err != nil {
 			return nil, err
 		}
 		return &verified{ReadCloser: f, want: d.Digest.Hex, hash: sha256.New()}, nil
-	})
+	}
 }
 
-// take makes the list of layers.
-func (l *Layers) take(m *v1.Manifest, open func(context.Context, v1.Descriptor) (io.ReadCloser, error)) error {
+// parse takes over what the manifest raw says.
+func (l *Layers) parse(digest v1.Hash, raw []byte, open opener, read func(v1.Descriptor) ([]byte, error)) error {
+	var m v1.Manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	l.Digest = digest.String()
+	if c, err := read(m.Config); err == nil {
+		if err := json.Unmarshal(c, &l.Config); err != nil {
+			return fmt.Errorf("image configuration: %w", err)
+		}
+	}
+	if err := checkPlain(&m); err != nil {
+		return err
+	}
+	l.Size, l.List = layersOf(m.Layers, open)
+	return nil
+}
+
+// checkPlain refuses a manifest whose layers are no tar archives.
+func checkPlain(m *v1.Manifest) error {
 	for _, d := range m.Layers {
 		if d.Size < 0 || d.Digest.Algorithm != "sha256" {
 			return fmt.Errorf("layer %s: size %d, digest algorithm %s", d.Digest, d.Size, d.Digest.Algorithm)
@@ -119,13 +116,20 @@ func (l *Layers) take(m *v1.Manifest, open func(context.Context, v1.Descriptor) 
 		if !d.MediaType.IsLayer() {
 			return fmt.Errorf("layer %s has media type %s: this is not a plain image", d.Digest, d.MediaType)
 		}
-		l.Size += d.Size
-		l.List = append(l.List, build.Layer{
+	}
+	return nil
+}
+
+// layersOf is what an image can be built of, and its stored size.
+func layersOf(layers []v1.Descriptor, open opener) (size int64, list []build.Layer) {
+	for _, d := range layers {
+		size += d.Size
+		list = append(list, build.Layer{
 			Name: "layer " + d.Digest.String(),
 			Open: func(ctx context.Context) (io.ReadCloser, error) { return open(ctx, d) },
 		})
 	}
-	return nil
+	return size, list
 }
 
 // verified is a blob whose digest is checked at its end.

@@ -29,11 +29,8 @@ type description struct {
 	blobs     map[string]int64 // hex digest -> stored bytes
 	config    v1.Config        // how to run it
 	lazy      []estargz.Layer  // instead of a bootstrap: all layers, which have tables of contents
+	plain     bool             // instead of a bootstrap: tar layers
 }
-
-// errPlain says that an image has to be fetched as a whole.
-var errPlain = errors.New("a plain OCI image, not a RAFS image, so it cannot be mounted lazily as it is: " +
-	"convert it once (sluice image convert SOURCE TARGET)")
 
 // describe finds the bootstrap and the blobs among the layers of m.
 func describe(digest v1.Hash, m *v1.Manifest) (*description, error) {
@@ -52,7 +49,10 @@ func describe(digest v1.Hash, m *v1.Manifest) (*description, error) {
 	}
 	if !found {
 		if d.lazy = lazyLayers(m); d.lazy == nil {
-			return nil, errPlain
+			d.plain = true
+			if err := checkPlain(m); err != nil {
+				return nil, err
+			}
 		}
 		for _, l := range m.Layers {
 			d.blobs[l.Digest.Hex] = l.Size

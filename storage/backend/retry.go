@@ -28,6 +28,19 @@ type RetryOptions struct {
 // that asks for patience (429, 503 with Retry-After) is left alone by all
 // reads meanwhile.
 func Retry(b storage.Backend, o RetryOptions) storage.Backend {
+	o.fill()
+	return &retry{b: b, o: o}
+}
+
+// Again runs f until it succeeds, as Retry does with reads.
+func Again(ctx context.Context, o RetryOptions, f func() error) error {
+	o.fill()
+	r := &retry{o: o}
+	return r.do(ctx, func() (bool, error) { return false, f() })
+}
+
+// fill puts the defaults in place of zeros.
+func (o *RetryOptions) fill() {
 	if o.Tries <= 0 {
 		o.Tries = 6
 	}
@@ -46,7 +59,6 @@ func Retry(b storage.Backend, o RetryOptions) storage.Backend {
 	if o.Sleep == nil {
 		o.Sleep = sleep
 	}
-	return &retry{b: b, o: o}
 }
 
 type retry struct {

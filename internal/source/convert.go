@@ -1,0 +1,169 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/sluicefs/sluice/image/build"
+	"github.com/sluicefs/sluice/storage"
+)
+
+// convertedDir is where images lie that were made of plain ones, in the cache
+// directory: a directory for each, called by the hex digest of the manifest.
+// It is complete when the bootstrap is in it, and in use while somebody has
+// the lock of the file beside it.
+const (
+	convertedDir  = "converted"
+	convertedBoot = "image.boot"
+)
+
+// convert makes an image of a plain one, once on this machine, and returns
+// its bootstrap. The layers are unpacked as they come; what is kept is
+// compressed, and only there when it is whole.
+func (i *Image) convert(ctx context.Context, d *description, open opener, o *Options) (string, error) {
+	dir := filepath.Join(o.CacheDir, convertedDir, d.digest.Hex)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("directory for the image, which has to be fetched as a whole: %w", err)
+	}
+	boot := filepath.Join(dir, convertedBoot)
+	lock, err := lockConverted(ctx, dir, func() { o.warn("%s: another process is fetching it, waiting", i.Ref) })
+	if err != nil {
+		return "", err
+	}
+	i.closers = append(i.closers, lock)
+	if !complete(dir) {
+		err = i.build(ctx, d, open, boot, o)
+	}
+	if err == nil {
+		err = lock.share()
+	}
+	if err == nil && !complete(dir) {
+		err = fmt.Errorf("%s: removed just now by another process", dir)
+	}
+	if err != nil {
+		return "", err
+	}
+	b, err := localBackend(dir)
+	if err != nil {
+		return "", err
+	}
+	i.Whole, i.Stored, i.MetaBytes = true, sizeOfFiles(dir), 0
+	now := time.Now()
+	_ = os.Chtimes(boot, now, now) // when it was used last
+	i.use(b)
+	return boot, nil
+}
+
+// complete reports whether the image in dir is all there.
+func complete(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, convertedBoot))
+	return err == nil
+}
+
+// build fetches the layers and writes the image.
+func (i *Image) build(ctx context.Context, d *description, open opener, boot string, o *Options) error {
+	done, end := func(int64) {}, func() {}
+	size, _ := layersOf(d.manifest.Layers, nil)
+	if o.Fetching != nil {
+		done, end = o.Fetching(i.Ref.Text, size)
+	}
+	_, layers := layersOf(d.manifest.Layers, func(ctx context.Context, l v1.Descriptor) (io.ReadCloser, error) {
+		rc, err := open(ctx, l)
+		if err != nil {
+			return nil, err
+		}
+		return &counted{rc, done}, nil
+	})
+	start := time.Now()
+	_, err := build.Create(ctx, build.Tars(layers...), build.Output{Bootstrap: boot, BlobDir: filepath.Dir(boot)},
+		build.Options{Compressor: storage.LZ4Block, Memory: 64 << 20})
+	end()
+	if err != nil {
+		return fmt.Errorf("fetch the whole image, as it is a plain one: %w", err)
+	}
+	o.warn("%s is a plain OCI image without an index: all of its %.1f MiB were fetched and kept in %s, in %v; "+
+		"to have it mounted at once everywhere: sluice image create %s --push REPOSITORY:TAG",
+		i.Ref, float64(size)/(1<<20), filepath.Dir(boot), time.Since(start).Round(100*time.Millisecond), i.Ref)
+	return nil
+}
+
+// counted tells how much was read.
+type counted struct {
+	io.ReadCloser
+	done func(int64)
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.done(int64(n))
+	return n, err
+}
+
+func sizeOfFiles(dir string) (n int64) {
+	list, _ := os.ReadDir(dir)
+	for _, e := range list {
+		if fi, err := e.Info(); err == nil && fi.Mode().IsRegular() {
+			n += fi.Size()
+		}
+	}
+	return n
+}
+
+// Converted is an image on this machine that was made of a plain one.
+type Converted struct {
+	Digest  string    `json:"digest"` // of the plain image's manifest
+	Size    int64     `json:"size"`   // bytes on disk
+	LastUse time.Time `json:"last_use"`
+	InUse   bool      `json:"in_use"` // by a mount
+
+	dir string
+}
+
+// ListConverted lists the images in the cache directory that were made of
+// plain ones.
+func ListConverted(cacheDir string) ([]Converted, error) {
+	top := filepath.Join(cacheDir, convertedDir)
+	list, err := os.ReadDir(top)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var all []Converted
+	for _, e := range list {
+		if !e.IsDir() {
+			continue
+		}
+		c := Converted{Digest: "sha256:" + e.Name(), dir: filepath.Join(top, e.Name())}
+		c.Size = sizeOfFiles(c.dir)
+		if fi, err := os.Stat(filepath.Join(c.dir, convertedBoot)); err == nil {
+			c.LastUse = fi.ModTime()
+		}
+		if l, err := tryLock(c.dir); err == nil {
+			l.Close()
+		} else {
+			c.InUse = true
+		}
+		all = append(all, c)
+	}
+	return all, err
+}
+
+// Remove deletes the image unless it is in use.
+func (c *Converted) Remove() error {
+	l, err := tryLock(c.dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Digest, err)
+	}
+	defer l.Close()
+	// The bootstrap first: without it the rest is nothing.
+	if err := os.Remove(filepath.Join(c.dir, convertedBoot)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return errors.Join(os.RemoveAll(c.dir), os.Remove(lockPath(c.dir)))
+}
