@@ -87,6 +87,14 @@ func TestImageCreateWrongUsage(t *testing.T) {
 			t.Errorf("%v: got %q, want %q in it", args, words, want)
 		}
 	}
+	missing := filepath.Join(t.TempDir(), "out")
+	if _, words := sluice(t, 2, nil, "sluice", "image", "create", src, "--push", "not a ref"); !strings.Contains(words, "--push") {
+		t.Errorf("broken reference: got %q", words)
+	}
+	sluice(t, 1, nil, "sluice", "image", "create", filepath.Join(src, "none.tar"), "-o", missing)
+	if _, err := os.Stat(missing); err == nil {
+		t.Error("an output directory stayed, though nothing was written")
+	}
 	_, words := sluice(t, 1, strings.NewReader("not a tar at all, and long enough to tell"), "sluice", "image", "create", "-", "-o", t.TempDir())
 	if !strings.Contains(words, "standard input") {
 		t.Errorf("broken input: got %q, want it to name standard input", words)

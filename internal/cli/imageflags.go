@@ -47,7 +47,8 @@ func (f *outputFlags) add(fs *pflag.FlagSet) {
 }
 
 // output checks the flags. What is only pushed goes to a temporary directory
-// first, which cleanup removes.
+// first, which cleanup removes; an output directory that it has made goes too
+// if it stayed empty.
 func (f *outputFlags) output() (out build.Output, cleanup func(), err error) {
 	cleanup = func() {}
 	out = build.Output{Bootstrap: f.bootstrap, Blob: f.blob, BlobDir: f.blobDir}
@@ -58,6 +59,11 @@ func (f *outputFlags) output() (out build.Output, cleanup func(), err error) {
 	case f.dir == "" && !named && f.push == "" && f.layout == "":
 		return out, cleanup, usageError{errors.New("say where the image goes: --output DIR, --push REFERENCE or --layout DIR")}
 	}
+	if f.push != "" {
+		if _, err := f.reference(); err != nil {
+			return out, cleanup, usageError{fmt.Errorf("--push: %w", err)}
+		}
+	}
 	dir := f.dir
 	if dir == "" && !named {
 		if dir, err = os.MkdirTemp("", "sluice-image-*"); err != nil {
@@ -66,6 +72,9 @@ func (f *outputFlags) output() (out build.Output, cleanup func(), err error) {
 		cleanup = func() { os.RemoveAll(dir) }
 	}
 	if dir != "" {
+		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+			cleanup = func() { os.Remove(dir) } // if nothing came of it: it is empty then
+		}
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return out, cleanup, err
 		}
@@ -75,6 +84,15 @@ func (f *outputFlags) output() (out build.Output, cleanup func(), err error) {
 		return out, cleanup, usageError{errors.New("--push and --layout need the bootstrap: give --bootstrap FILE as well")}
 	}
 	return out, cleanup, nil
+}
+
+// reference is where to push to.
+func (f *outputFlags) reference() (name.Reference, error) {
+	var opts []name.Option
+	if f.plainHTTP {
+		opts = append(opts, name.Insecure)
+	}
+	return name.ParseReference(strings.TrimPrefix(f.push, "docker://"), opts...)
 }
 
 // deliver pushes what has been written, where that is wanted. blobs are the
@@ -97,11 +115,7 @@ func (f *outputFlags) deliver(ctx context.Context, res *build.Result, blobs []st
 		}
 	}
 	if f.push != "" {
-		var opts []name.Option
-		if f.plainHTTP {
-			opts = append(opts, name.Insecure)
-		}
-		ref, err := name.ParseReference(strings.TrimPrefix(f.push, "docker://"), opts...)
+		ref, err := f.reference()
 		if err != nil {
 			return err
 		}

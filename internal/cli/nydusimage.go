@@ -22,7 +22,7 @@ func newNydusImageCmd(env *Env) *cobra.Command {
 		Use:     "nydus-image",
 		Short:   "Make and look into RAFS images, with the command line of nydus-image",
 		Version: Version,
-		Args:    needArgs(cobra.NoArgs),
+		Args:    groupArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetVersionTemplate("Version: \t{{.Version}}\nBuilder: \tsluice\n")

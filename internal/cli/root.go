@@ -183,10 +183,14 @@ func needArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 			return nil
 		}
 		wanted := strings.TrimSuffix(strings.TrimPrefix(cmd.UseLine(), cmd.CommandPath()), " [flags]")
-		if wanted == "" {
-			return usageError{fmt.Errorf("%s takes no arguments, but got %q", cmd.CommandPath(), strings.Join(args, " "))}
+		_, name, below := strings.Cut(cmd.CommandPath(), " ")
+		if !below {
+			name = cmd.Name()
 		}
-		return usageError{fmt.Errorf("%s wants%s, but got %s", cmd.CommandPath(), wanted, countOf(len(args), "argument"))}
+		if wanted == "" {
+			return usageError{fmt.Errorf("%s takes no arguments, but got %q", name, strings.Join(args, " "))}
+		}
+		return usageError{fmt.Errorf("%s wants%s, but got %s", name, wanted, countOf(len(args), "argument"))}
 	}
 }
 
