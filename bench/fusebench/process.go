@@ -17,7 +17,8 @@ import (
 type kind struct {
 	name    string
 	modes   mode
-	native  bool // no server: the directory itself
+	native  bool   // no server: the directory itself
+	back    string // of a native one, if not the common directory
 	command func(m mode, mnt, back string) []string
 }
 
@@ -28,6 +29,8 @@ type server struct {
 	mount string
 	back  string
 	cmd   *exec.Cmd
+
+	profile string // where a server of ours writes its CPU profile, or ""
 }
 
 // findServers returns those that can be had here and were asked for.
@@ -39,13 +42,17 @@ func findServers(o *options, work string) []kind {
 	}
 	const loop = meta | data | trees
 	all := []kind{
-		{name: "native", modes: loop, native: true},
+		{name: "native", modes: loop | fixed, native: true},
 		{name: "go-fuse", modes: null | loop, command: self("go-fuse")},
 		{name: "go-fuse-pass", modes: data | trees, command: self("go-fuse-pass")},
 		{name: "jacobsa", modes: null, command: self("jacobsa")},
-		{name: "sluice", modes: null | loop, command: self("sluice")},
+		{name: "sluice", modes: null | loop | fixed, command: self("sluice")},
 		{name: "sluice-device", modes: null | loop, command: self("sluice-device")},
 		{name: "sluice-pass", modes: data | trees, command: self("sluice-pass")},
+		{name: "sluice-direct", modes: data, command: self("sluice-direct")},
+	}
+	if o.ext4 != "" {
+		all = append(all, kind{name: "ext4", modes: loop | fixed, native: true, back: filepath.Join(o.ext4, filepath.Base(work))})
 	}
 	if dir := compileLibfuse(work); dir != "" {
 		all = append(all, kind{name: "libfuse", modes: null | loop, command: libfuse(dir, "")})
@@ -91,7 +98,13 @@ func libfuse(dir, extra string) func(mode, string, string) []string {
 		opts := "allow_other" + extra
 		switch m {
 		case null:
-			return []string{filepath.Join(dir, "hello_ll"), "-f", "-o", opts, mnt}
+			// hello_ll turns off what newer versions would use, io_uring
+			// too; memfs_ll, which they have, does not.
+			null := filepath.Join(dir, "memfs_ll")
+			if _, err := os.Stat(null); err != nil {
+				null = filepath.Join(dir, "hello_ll")
+			}
+			return []string{null, "-f", "-o", opts, mnt}
 		case meta:
 			return []string{filepath.Join(dir, "passthrough_ll"), "-f", "-o", "timeout=0,source=" + back + "," + opts, mnt}
 		}
@@ -99,10 +112,13 @@ func libfuse(dir, extra string) func(mode, string, string) []string {
 	}
 }
 
-func startServer(k *kind, m mode, mnt, back string) (*server, error) {
-	s := &server{kind: k, mode: m, mount: mnt, back: back}
+func startServer(o *options, k *kind, m mode, mnt, back string) (*server, error) {
+	s := &server{kind: k, mode: m, mount: mnt, back: back, profile: o.profile}
 	if k.native {
-		s.mount = back
+		if k.back != "" {
+			s.back = k.back
+		}
+		s.mount = s.back
 		return s, nil
 	}
 	if err := os.MkdirAll(mnt, 0o755); err != nil {
@@ -126,6 +142,7 @@ func (s *server) start() error {
 	}
 	s.cmd = exec.Command(argv[0], argv[1:]...)
 	s.cmd.Stderr = os.Stderr
+	s.cmd.Env = append(os.Environ(), profileVar+"="+s.profile)
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
@@ -173,23 +190,4 @@ func (s *server) restart() error {
 	}
 	s.stop()
 	return s.start()
-}
-
-// cpu is the processor time that the server's threads have had.
-func (s *server) cpu() (d time.Duration) {
-	if s.cmd == nil {
-		return 0
-	}
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	for _, f := range files {
-		if b, err := os.ReadFile(f); err == nil {
-			if n, err := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64); err == nil {
-				d += time.Duration(n)
-			}
-		}
-	}
-	return d
 }

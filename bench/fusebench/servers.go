@@ -23,6 +23,10 @@ import (
 
 const maxWrite = 1 << 20
 
+// profileVar names the environment variable that tells a server where to write
+// its profile.
+const profileVar = "FUSEBENCH_PROFILE"
+
 // runServer is the child process: which is NAME:MODE.
 func runServer(which, mnt, back, profile string) error {
 	name, number, _ := strings.Cut(which, ":")
@@ -31,7 +35,7 @@ func runServer(which, mnt, back, profile string) error {
 		return err
 	}
 	if profile == "" {
-		profile = os.Getenv("FUSEBENCH_PROFILE")
+		profile = os.Getenv(profileVar)
 	}
 	if profile != "" && strings.HasPrefix(name, "sluice") {
 		f, err := os.Create(profile + "." + name)
@@ -53,11 +57,13 @@ func runServer(which, mnt, back, profile string) error {
 	case "jacobsa":
 		return serveJacobsa(mnt)
 	case "sluice":
-		return serveSluice(mode(n), mnt, back, fuse.TransportAuto, false)
+		return serveSluice(mode(n), mnt, back, fuse.TransportAuto, plain)
 	case "sluice-device":
-		return serveSluice(mode(n), mnt, back, fuse.TransportDevice, false)
+		return serveSluice(mode(n), mnt, back, fuse.TransportDevice, plain)
 	case "sluice-pass":
-		return serveSluice(mode(n), mnt, back, fuse.TransportAuto, true)
+		return serveSluice(mode(n), mnt, back, fuse.TransportAuto, passing)
+	case "sluice-direct":
+		return serveSluice(mode(n), mnt, back, fuse.TransportAuto, direct)
 	}
 	return fmt.Errorf("no server %q", which)
 }
@@ -70,28 +76,62 @@ func timeouts(m mode) *time.Duration {
 	return &d
 }
 
-func serveSluice(m mode, mnt, back string, tr fuse.Transport, pass bool) error {
+// way is how file data goes.
+type way int
+
+const (
+	plain   way = iota // through the page cache
+	passing            // passthrough: the server is not asked
+	direct             // FOPEN_DIRECT_IO: not through the page cache
+)
+
+func serveSluice(m mode, mnt, back string, tr fuse.Transport, w way) error {
 	mo := fuse.MountOptions{MaxWrite: maxWrite, FsName: "fusebench", Name: "sluice", Transport: tr, DirectMount: true, MaxReadAhead: maxWrite,
 		AllowOther: true}
-	if m == null {
-		s, err := fuse.NewServer(&nullFS{RawFileSystem: fuse.NewDefaultRawFileSystem()}, mnt, &mo)
-		if err != nil {
-			return err
-		}
-		s.Serve()
-		return nil
+	tree, err := sluiceTree(m, back, &mo, w)
+	if err != nil {
+		return err
+	}
+	s, err := fuse.NewServer(tree, mnt, &mo)
+	if err != nil {
+		return err
+	}
+	s.Serve()
+	return nil
+}
+
+func sluiceTree(m mode, back string, mo *fuse.MountOptions, w way) (fuse.RawFileSystem, error) {
+	switch m {
+	case null:
+		return &nullFS{RawFileSystem: fuse.NewDefaultRawFileSystem()}, nil
+	case fixed:
+		return newFixedFS(back, "small", "many")
 	}
 	root, err := fs.NewLoopbackRoot(back)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	root.(*fs.LoopbackNode).RootData.NoPassthrough = !pass
-	s, err := fs.Mount(mnt, root, &fs.Options{MountOptions: mo, EntryTimeout: timeouts(m), AttrTimeout: timeouts(m), NullPermissions: true})
-	if err != nil {
-		return err
+	root.(*fs.LoopbackNode).RootData.NoPassthrough = w != passing
+	tree := fs.NewNodeFS(root, &fs.Options{MountOptions: *mo, EntryTimeout: timeouts(m), AttrTimeout: timeouts(m), NullPermissions: true})
+	if w == direct {
+		return &directFS{tree}, nil
 	}
-	s.Wait()
-	return nil
+	return tree, nil
+}
+
+// directFS is a file system whose files are not cached by the kernel.
+type directFS struct{ fuse.RawFileSystem }
+
+func (f *directFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	st := f.RawFileSystem.Open(cancel, in, out)
+	out.OpenFlags |= fuse.FOPEN_DIRECT_IO
+	return st
+}
+
+func (f *directFS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	st := f.RawFileSystem.Create(cancel, in, name, out)
+	out.OpenFlags |= fuse.FOPEN_DIRECT_IO
+	return st
 }
 
 // nullFS has a root and nothing else.

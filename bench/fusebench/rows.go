@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+)
+
+// mode is how the servers of a row are set up.
+type mode int
+
+const (
+	null  mode = 1 << iota // a root that answers GETATTR from memory
+	meta                   // loopback, nothing cached
+	data                   // loopback, attributes and entries cached for 10 s
+	trees                  // as data, for whole trees
+	fixed                  // files that never change: all cached, nothing opened
+)
+
+// row is a line of the table. op is one operation, number i of client c, on the
+// mount at dir; it returns how many units it did.
+type row struct {
+	name    string
+	unit    string
+	mode    mode
+	clients int
+	cpu     int  // 1 + the processor that the clients are bound to
+	fresh   bool // mounted anew for each measurement
+	once    bool // one operation is a measurement
+	prefill bool // the operation is tried on all its files first
+	op      func(w *worker, i int) (float64, error)
+}
+
+const (
+	fileCount  = 1000
+	smallSize  = 4096
+	bigSize    = 64 << 20
+	entryCount = 10000
+	chunk      = 1 << 20
+)
+
+var rows = []row{
+	{name: "getattr1", unit: "ops/s", mode: null, clients: 1, op: opGetattr},
+	{name: "getattr1-cpu0", unit: "ops/s", mode: null, clients: 1, cpu: 1, op: opGetattr},
+	{name: "getattr1-cpu1", unit: "ops/s", mode: null, clients: 1, cpu: 2, op: opGetattr},
+	{name: "getattr8", unit: "ops/s", mode: null, clients: 8, op: opGetattr},
+	{name: "stat1", unit: "ops/s", mode: meta, clients: 1, op: opStat},
+	{name: "stat8", unit: "ops/s", mode: meta, clients: 8, op: opStat},
+	{name: "stat-warm", unit: "ops/s", mode: fixed, clients: 1, prefill: true, op: opStat},
+	{name: "open", unit: "ops/s", mode: meta, clients: 1, op: opOpen},
+	{name: "open-warm", unit: "ops/s", mode: fixed, clients: 1, prefill: true, op: opOpen},
+	{name: "openread", unit: "ops/s", mode: meta, clients: 1, op: opOpenRead},
+	{name: "openread-warm", unit: "ops/s", mode: fixed, clients: 1, prefill: true, op: opOpenRead},
+	{name: "create", unit: "ops/s", mode: meta, clients: 1, op: opCreate},
+	{name: "direct1", unit: "ops/s", mode: data, clients: 1, op: opDirect},
+	{name: "direct8", unit: "ops/s", mode: data, clients: 8, op: opDirect},
+	{name: "seqread", unit: "MB/s", mode: data, clients: 1, op: opSeqRead},
+	{name: "seqwrite", unit: "MB/s", mode: data, clients: 1, op: opSeqWrite},
+	{name: "readdir", unit: "entries/s", mode: data, clients: 1, op: opReaddir},
+	{name: "readdir-warm", unit: "entries/s", mode: fixed, clients: 1, prefill: true, op: opReaddir},
+	{name: "find", unit: "trees/s", mode: trees, clients: 1, fresh: true, once: true, op: opFind},
+	{name: "tar", unit: "trees/s", mode: trees, clients: 1, fresh: true, once: true, op: opTar},
+	{name: "untar", unit: "trees/s", mode: trees, clients: 1, fresh: true, once: true, op: opUntar},
+}
+
+func rowNamed(name string) *row {
+	for i := range rows {
+		if rows[i].name == name {
+			return &rows[i]
+		}
+	}
+	return nil
+}
+
+// prepare makes the files that the rows work on.
+func prepare(back string) error {
+	for _, d := range []string{"small", "many", "new", "tree"} {
+		if err := os.MkdirAll(filepath.Join(back, d), 0o755); err != nil {
+			return err
+		}
+	}
+	block := make([]byte, smallSize)
+	for i := range fileCount {
+		if err := os.WriteFile(filepath.Join(back, "small", smallName(i)), block, 0o644); err != nil {
+			return err
+		}
+	}
+	for i := range entryCount {
+		if err := os.WriteFile(filepath.Join(back, "many", fmt.Sprintf("entry-%05d", i)), nil, 0o644); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(back, "big"), make([]byte, bigSize), 0o644); err != nil {
+		return err
+	}
+	src := filepath.Join(runtime.GOROOT(), "src", "cmd", "compile")
+	if _, err := os.Stat(src); err != nil {
+		return fmt.Errorf("the tree to copy is missing: %w", err)
+	}
+	if err := os.CopyFS(filepath.Join(back, "tree", "src"), os.DirFS(src)); err != nil {
+		return err
+	}
+	return exec.Command("tar", "-C", filepath.Join(back, "tree"), "-cf", filepath.Join(back, "tree.tar"), "src").Run()
+}
+
+func smallName(i int) string { return fmt.Sprintf("f%04d", i) }
