@@ -41,11 +41,26 @@ const (
 	PrefetchBlob
 )
 
+// Chunking says where a file is cut into chunks.
+type Chunking int
+
+// The ways to cut. FixedChunks ends a chunk at every multiple of the chunk
+// size. ContentChunks (v5) ends it where the bytes say so, so that files that
+// differ by an insertion share the chunks behind it; see [Options.ChunkSize].
+const (
+	FixedChunks Chunking = iota
+	ContentChunks
+)
+
 // Options are the settings of an image. The zero value gives RAFS v6 with
 // 1 MiB chunks, stored uncompressed, hashed with BLAKE3.
 type Options struct {
-	Version    int    // RAFS version, 6 or 5; 0 means 6
-	ChunkSize  uint32 // bytes, a power of two from 4 KiB to 16 MiB; 0 means 1 MiB
+	Version int // RAFS version, 6 or 5; 0 means 6
+	// ChunkSize is the size of the largest chunk in bytes, a power of two
+	// from 4 KiB to 16 MiB; 0 means 1 MiB. ContentChunks have an eighth of it
+	// on average and, but for a file's last, at least a thirty-second.
+	ChunkSize  uint32
+	Chunking   Chunking
 	BatchSize  uint32 // v6: small chunks are compressed together up to this many bytes; 0: not
 	Compressor storage.Compressor
 	Level      int // of zstd, 1 (fastest) to 4; 0 means 1
@@ -115,6 +130,10 @@ func (o *Options) fill() error {
 		return fmt.Errorf("a table of contents is not supported in RAFS v5 blobs")
 	case o.NullHoles && o.Version == 5:
 		return fmt.Errorf("holes without chunks are not supported in RAFS v5")
+	case o.Chunking != FixedChunks && o.Chunking != ContentChunks:
+		return fmt.Errorf("chunking %d is not known", o.Chunking)
+	case o.Chunking == ContentChunks && o.Version == 6:
+		return errVariable
 	case o.Level < 1 || o.Level > 4:
 		return fmt.Errorf("compression level %d is not between 1 and 4", o.Level)
 	}

@@ -22,6 +22,7 @@ func TestCreateFromDirectory(t *testing.T) {
 		{BatchSize: 16 << 10, ChunkSize: 4 << 10, Compressor: storage.None, TOC: true},
 		{Version: 5, Compressor: storage.LZ4Block, ChunkSize: 32 << 10},
 		{Version: 5, Digester: storage.SHA256, AlignedChunk: true},
+		{Version: 5, Chunking: ContentChunks, ChunkSize: 16 << 10, Compressor: storage.LZ4Block},
 	} {
 		t.Run(fmt.Sprintf("v%d-%v-%d-%v", opt.Version, opt.Compressor, opt.ChunkSize, opt.Digester), func(t *testing.T) {
 			tree, res, dir := create(t, Dir(src), opt)
@@ -36,19 +37,29 @@ func TestCreateFromDirectory(t *testing.T) {
 	}
 }
 
-// The bytes of an image do not depend on how many workers made it.
+// The bytes of an image depend neither on how many workers made it nor on the
+// memory that they had.
 func TestCreateReproducible(t *testing.T) {
 	src := makeSource(t)
-	var first string
-	for _, parallel := range []int{1, 2, 7} {
-		_, res, dir := create(t, Dir(src), Options{Compressor: storage.Zstd, ChunkSize: 16 << 10, TOC: true, Parallel: parallel})
-		got := fmt.Sprint(res.Blobs, hashFile(t, filepath.Join(dir, "image.boot")), hashFile(t, filepath.Join(dir, res.Blobs[0])))
-		if first == "" {
-			first = got
-		}
-		if got != first {
-			t.Errorf("with %d workers: got %s, want %s", parallel, got, first)
-		}
+	for name, opt := range map[string]Options{
+		"fixed":   {Compressor: storage.Zstd, ChunkSize: 16 << 10, TOC: true},
+		"batches": {Compressor: storage.Zstd, ChunkSize: 64 << 10, BatchSize: 128 << 10},
+		"content": {Compressor: storage.LZ4Block, ChunkSize: 64 << 10, Version: 5, Chunking: ContentChunks},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var first string
+			for _, parallel := range []int{1, 2, 7} {
+				opt.Parallel, opt.Memory = parallel, 1<<20/int64(parallel)
+				_, res, dir := create(t, Dir(src), opt)
+				got := fmt.Sprint(res.Blobs, hashFile(t, filepath.Join(dir, "image.boot")), hashFile(t, filepath.Join(dir, res.Blobs[0])))
+				if first == "" {
+					first = got
+				}
+				if got != first {
+					t.Errorf("with %d workers: got %s, want %s", parallel, got, first)
+				}
+			}
+		})
 	}
 }
 

@@ -16,6 +16,9 @@
 // uncompressed when the writer has already stored one with the same digest;
 // that is only a saving of time, the writer alone decides what is a duplicate.
 //
+// Content-defined chunks ([ContentChunks]) are cut by the source's goroutine,
+// because each cut depends on the one before.
+//
 // # Outputs
 //
 // Every output is written to a temporary file beside its final name, synced,

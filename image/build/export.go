@@ -42,6 +42,7 @@ type ExportResult struct {
 // stay holes. With Verity a dm-verity hash tree is appended.
 func Export(ctx context.Context, tree image.Tree, blobs storage.Backend, path string, o ExportOptions) (*ExportResult, error) {
 	m := &model{version: 6, plain: true, chunkSize: tree.Info().ChunkSize, tree: newTree(func(string) {})}
+	m.variable = variableChunks(tree.Info())
 	if m.chunkSize == 0 {
 		return nil, fmt.Errorf("a %s image without chunks can not be exported: convert it first", tree.Info().Format)
 	}

@@ -112,6 +112,8 @@ func TestOptionsRefused(t *testing.T) {
 		"compressor":   {Compressor: storage.Gzip},
 		"digester":     {Digester: 7},
 		"holes":        {Version: 5, NullHoles: true},
+		"chunking 3":   {Chunking: 3},
+		"content-def":  {Chunking: ContentChunks},
 		"table of con": {Version: 5, TOC: true},
 	} {
 		failing(t, t.Context(), t.TempDir(), want, Dir(t.TempDir()), opt)

@@ -20,6 +20,7 @@ func (b *builder) endLayer() error {
 		return err
 	}
 	b.writer = nil
+	b.joinCuts()
 	return nil
 }
 
@@ -147,6 +148,7 @@ func (b *builder) model() (*model, error) {
 	m := &model{
 		version: o.Version, tree: b.tree, chunks: b.store.chunks, chunkSize: o.ChunkSize, compressor: o.Compressor,
 		digester: o.Digester, repeatable: o.Repeatable, tarfs: o.Tarfs,
+		variable: o.Chunking == ContentChunks || o.Parent != nil && variableChunks(o.Parent.Info()),
 	}
 	if o.TOC {
 		m.flags |= rafs.InlinedChunkDigest

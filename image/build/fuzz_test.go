@@ -16,7 +16,7 @@ func FuzzTars(f *testing.F) {
 	f.Add(archive(f, "f .wh..wh..opq", "l loop loop", "f loop/x x"), []byte("no tar"))
 	f.Add([]byte{0x1f, 0x8b, 8, 0}, []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0})
 	f.Fuzz(func(t *testing.T, lower, upper []byte) {
-		for _, opt := range []Options{{Version: 6, ChunkSize: 4096}, {Version: 5, Whiteouts: WhiteoutsOverlayfs}} {
+		for _, opt := range []Options{{Version: 6, ChunkSize: 4096}, {Version: 5, Whiteouts: WhiteoutsOverlayfs}, {Version: 5, Chunking: ContentChunks, ChunkSize: 4096}} {
 			dir := t.TempDir()
 			out := Output{Bootstrap: filepath.Join(dir, "image.boot"), BlobDir: dir}
 			_, err := Create(t.Context(), Tars(bytesLayer("lower", lower), bytesLayer("upper", upper)), out, opt)

@@ -17,14 +17,16 @@ type loader struct {
 	tree  *tree
 	store *store
 	layer int32
-	size  uint32  // chunk size
-	blobs []*blob // in the order of the image's table
-	added []uint32
-	links map[uint64]*inode
-	dirs  map[uint64]*inode
-	depth int
-	ext   []storage.Extent
-	keep  map[uint32]storage.Chunk // if set, gets the chunks that files have
+	size  uint32 // chunk size
+	// variable: chunks may be smaller than that anywhere in a file.
+	variable bool
+	blobs    []*blob // in the order of the image's table
+	added    []uint32
+	links    map[uint64]*inode
+	dirs     map[uint64]*inode
+	depth    int
+	ext      []storage.Extent
+	keep     map[uint32]storage.Chunk // if set, gets the chunks that files have
 	// file, if set, is called for a regular file in place of data.
 	file func(n *inode, nid uint64, path string) error
 }
@@ -39,7 +41,7 @@ const maxDepth = 4096
 func newLoader(src image.Tree, t *tree, s *store, layer int32, rename func(*blob)) (*loader, error) {
 	info := src.Info()
 	l := &loader{
-		src: src, tree: t, store: s, layer: layer, size: info.ChunkSize,
+		src: src, tree: t, store: s, layer: layer, size: info.ChunkSize, variable: variableChunks(info),
 		links: map[uint64]*inode{}, dirs: map[uint64]*inode{},
 	}
 	v6, _ := src.(*rafs.V6)
@@ -225,6 +227,9 @@ func (l *loader) data(n *inode, nid uint64) error {
 	if l.ext, err = l.src.Extents(l.ext[:0], nid, 0, n.size); err != nil {
 		return err
 	}
+	if l.variable {
+		return l.variableData(n)
+	}
 	count := (n.size + int64(l.size) - 1) / int64(l.size)
 	if count > int64(len(l.ext)) && count > 1<<24 {
 		return fmt.Errorf("%d bytes in %d extents", n.size, len(l.ext))
@@ -244,18 +249,38 @@ func (l *loader) data(n *inode, nid uint64) error {
 		if e.FileOffset%int64(l.size) != 0 || e.ChunkOffset != 0 {
 			return fmt.Errorf("data at %d is not a chunk of %d bytes", e.FileOffset, l.size)
 		}
-		c := &e.Chunk
-		at := l.add(&rafs.ChunkInfo{
-			Digest: c.Digest.Sum, Blob: uint32(c.Blob.Index), Flags: recordFlags(c), CompressedSize: c.Size,
-			UncompressedSize: c.UncompressedSize, CompressedOffset: uint64(c.Offset),
-			UncompressedOffset: uint64(c.UncompressedOffset), FileOffset: uint64(e.FileOffset), Index: c.Index, CRC: c.CRC32C,
-		})
-		n.chunks[e.FileOffset/int64(l.size)] = at
-		if l.keep != nil {
-			l.keep[at] = *c
-		}
+		n.chunks[e.FileOffset/int64(l.size)] = l.extent(e)
 	}
 	return nil
+}
+
+// variableData loads the chunks of n, which have sizes of their own.
+func (l *loader) variableData(n *inode) error {
+	n.chunks = make([]uint32, 0, len(l.ext))
+	end := int64(0)
+	for i := range l.ext {
+		e := &l.ext[i]
+		if e.Hole() || e.FileOffset != end || e.ChunkOffset != 0 || e.Length != int64(e.Chunk.UncompressedSize) {
+			return fmt.Errorf("data at %d is not a whole chunk", e.FileOffset)
+		}
+		n.chunks = append(n.chunks, l.extent(e))
+		end += e.Length
+	}
+	return nil
+}
+
+// extent stores the chunk of e, the whole of which a file has.
+func (l *loader) extent(e *storage.Extent) uint32 {
+	c := &e.Chunk
+	at := l.add(&rafs.ChunkInfo{
+		Digest: c.Digest.Sum, Blob: uint32(c.Blob.Index), Flags: recordFlags(c), CompressedSize: c.Size,
+		UncompressedSize: c.UncompressedSize, CompressedOffset: uint64(c.Offset),
+		UncompressedOffset: uint64(c.UncompressedOffset), FileOffset: uint64(e.FileOffset), Index: c.Index, CRC: c.CRC32C,
+	})
+	if l.keep != nil {
+		l.keep[at] = *c
+	}
+	return at
 }
 
 // tarData loads where the bytes of n are in a tar: one after another, from

@@ -64,6 +64,7 @@ func Merge(ctx context.Context, layers []MergeLayer, out Output, opt Options) (*
 		over.layer = int32(i + 1)
 		over.merge(root)
 		m.compressor = layer.Tree.Info().Compressor
+		m.variable = m.variable || l.variable
 	}
 	m.tree, m.chunks = t, s.chunks
 	t.finish()
@@ -115,6 +116,7 @@ func infoModel(info image.Info) (*model, error) {
 	flags := rafs.SuperFlags(info.Flags)
 	m.repeatable = flags&rafs.ExplicitOwner == 0
 	m.tarfs = flags&rafs.TarfsMode != 0
+	m.variable = variableChunks(info)
 	return m, nil
 }
 

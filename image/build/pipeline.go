@@ -43,8 +43,9 @@ type fill struct {
 // piece is a chunk of a file in a slot.
 type piece struct {
 	node   *inode
-	chunk  int // position in the file
-	at, to int // in slot.in
+	ref    *uint32 // where the file keeps the position of the chunk
+	off    int64   // in the file
+	at, to int     // in slot.in
 	digest [32]byte
 	comp   []byte // compressed form in slot.out; nil: stored as it is
 	known  bool   // the digest was stored already when the worker looked
@@ -70,6 +71,8 @@ type builder struct {
 
 	layers []*blobWriter // one for each layer that has data
 	writer *blobWriter   // of the layer under way; nil until it has a chunk
+	window []byte        // of cut
+	cuts   []cutFile     // files of the layer whose chunks have been cut by content
 	layer  int32
 	tars   []Blob // of a tarfs image
 	lead   uint64 // bytes of the first blob that the prefetch paths fill
@@ -86,7 +89,11 @@ func newBuilder(ctx context.Context, opt *Options, out *outputSet) (*builder, er
 	}
 	b.ctx, b.cancel = context.WithCancelCause(ctx)
 	size := max(int(opt.ChunkSize), slotSize)
-	slots := min(3*opt.Parallel+2, max(2, int(opt.Memory/int64(2*size+bound(size)))))
+	memory := opt.Memory
+	if opt.Chunking == ContentChunks {
+		memory -= windowChunks * int64(opt.ChunkSize)
+	}
+	slots := min(3*opt.Parallel+2, max(2, int(memory/int64(2*size+bound(size)))))
 	b.free = make(chan *slot, slots)
 	b.work = make(chan *slot, slots)
 	b.order = make(chan *slot, slots)
@@ -200,15 +207,26 @@ func (b *builder) chunkCount(size int64) int {
 // makeChunks makes room for the chunks of n. A size that asks for more than a
 // blob can have (sparse files claim any) is refused before memory is.
 func (b *builder) makeChunks(n *inode, path string) error {
-	if n.size > int64(b.opt.ChunkSize)<<24 {
-		return &Error{Op: "read", Path: path, Err: fmt.Errorf("%d bytes are too many for chunks of %d bytes", n.size, b.opt.ChunkSize)}
+	if err := b.fits(n, path); err != nil {
+		return err
 	}
 	n.chunks = make([]uint32, b.chunkCount(n.size))
 	return nil
 }
 
+// fits refuses a file with more bytes than the chunks of a blob can have.
+func (b *builder) fits(n *inode, path string) error {
+	if n.size > int64(b.opt.ChunkSize)<<24 {
+		return &Error{Op: "read", Path: path, Err: fmt.Errorf("%d bytes are too many for chunks of %d bytes", n.size, b.opt.ChunkSize)}
+	}
+	return nil
+}
+
 // stream takes the bytes of the regular file n, whose size is set, from r.
 func (b *builder) stream(n *inode, r io.Reader, path string) error {
+	if b.opt.Chunking == ContentChunks {
+		return b.cut(n, r, path)
+	}
 	if err := b.makeChunks(n, path); err != nil {
 		return err
 	}
@@ -220,17 +238,32 @@ func (b *builder) stream(n *inode, r io.Reader, path string) error {
 			return err
 		}
 		p := s.in[s.used : s.used+size]
-		if _, err := io.ReadFull(r, p); err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return &Error{Op: "read", Path: path, Err: err}
+		if err := readFull(r, p, path); err != nil {
+			return err
 		}
-		s.pieces = append(s.pieces, piece{node: n, chunk: i, at: s.used, to: s.used + size})
-		s.used += size
+		s.add(n, &n.chunks[i], n.size-left, size)
 		left -= int64(size)
 	}
 	return nil
+}
+
+// readFull fills p from r, which is the file at path.
+func readFull(r io.Reader, p []byte, path string) error {
+	_, err := io.ReadFull(r, p)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if e := (*Error)(nil); err == nil || errors.As(err, &e) {
+		return err
+	}
+	return &Error{Op: "read", Path: path, Err: err}
+}
+
+// add makes the next size bytes of the slot a chunk of n: that at off, whose
+// position goes to ref.
+func (s *slot) add(n *inode, ref *uint32, off int64, size int) {
+	s.pieces = append(s.pieces, piece{node: n, ref: ref, off: off, at: s.used, to: s.used + size})
+	s.used += size
 }
 
 // span is a range of a file that has data.
@@ -239,6 +272,9 @@ type span struct{ start, end int64 }
 // file has the workers read the bytes of the regular file n, whose size is
 // set, from f. Chunks that lie wholly between the spans of data are not read.
 func (b *builder) file(n *inode, f filler, data []span, path string) error {
+	if b.opt.Chunking == ContentChunks {
+		return b.cut(n, &fillReader{f, 0, n.size}, path)
+	}
 	if err := b.makeChunks(n, path); err != nil {
 		return err
 	}
@@ -263,9 +299,7 @@ func (b *builder) file(n *inode, f filler, data []span, path string) error {
 		}
 		at, from := s.used, start
 		for {
-			size := int(end - start)
-			s.pieces = append(s.pieces, piece{node: n, chunk: i, at: s.used, to: s.used + size})
-			s.used += size
+			s.add(n, &n.chunks[i], start, int(end-start))
 			i++
 			start, end = end, min(end+c, n.size)
 			if i == len(n.chunks) || end > data[0].end || s.used+int(end-start) > len(s.in) {
@@ -287,9 +321,8 @@ func (b *builder) hole(n *inode, i, size int) error {
 	if err != nil {
 		return err
 	}
-	s.pieces = append(s.pieces, piece{node: n, chunk: i, at: s.used, to: s.used + size})
 	clear(s.in[s.used : s.used+size])
-	s.used += size
+	s.add(n, &n.chunks[i], int64(i)*int64(b.opt.ChunkSize), size)
 	return nil
 }
 
@@ -364,13 +397,13 @@ func (b *builder) write(s *slot) error {
 		if i, ok := b.store.find(&p.digest); ok {
 			b.stats.dedup++
 			b.stats.dedupSize += int64(size)
-			p.node.chunks[p.chunk] = i
+			*p.ref = i
 		} else {
 			i, err := b.put(p, s.in[p.at:p.to])
 			if err != nil {
 				return err
 			}
-			p.node.chunks[p.chunk] = i
+			*p.ref = i
 		}
 		b.opt.Progress(int64(size))
 	}
@@ -391,8 +424,7 @@ func (b *builder) put(p *piece, plain []byte) (uint32, error) {
 		b.layers = append(b.layers, w)
 	}
 	c := chunk{
-		digest: p.digest, uncompSize: uint32(len(plain)),
-		fileOff: uint64(p.chunk) * uint64(b.opt.ChunkSize), blob: b.writer.blob,
+		digest: p.digest, uncompSize: uint32(len(plain)), fileOff: uint64(p.off), blob: b.writer.blob,
 	}
 	if err := b.writer.append(&c, plain, p.comp, b.batched(p)); err != nil {
 		return 0, fmt.Errorf("%s: %w", b.writer.file.name, err)

@@ -187,22 +187,25 @@ func Optimize(ctx context.Context, tree image.Tree, blobs storage.Backend, hot [
 
 // hot moves the chunks of n that the range touches.
 func (r *rewriter) hot(n *inode, h Hot) error {
-	size := int64(r.b.opt.ChunkSize)
-	first := h.Offset / size
-	last := int64(len(n.chunks)) - 1
-	if h.Length > 0 && h.Length <= n.size-h.Offset {
-		last = (h.Offset + h.Length - 1) / size
-	}
 	if h.Offset < 0 || h.Offset >= n.size {
 		return nil
 	}
-	for _, at := range n.chunks[first : last+1] {
-		if at == holeChunk {
-			continue
+	end := n.size
+	if h.Length > 0 && h.Length <= n.size-h.Offset {
+		end = h.Offset + h.Length
+	}
+	start := int64(0)
+	for _, at := range n.chunks {
+		next := start + int64(r.b.opt.ChunkSize)
+		if at != holeChunk && r.l.variable {
+			next = start + int64(r.b.store.chunks[at].uncompSize)
 		}
-		if _, err := r.move(at); err != nil {
-			return err
+		if at != holeChunk && next > h.Offset && start < end {
+			if _, err := r.move(at); err != nil {
+				return err
+			}
 		}
+		start = next
 	}
 	return nil
 }

@@ -240,13 +240,14 @@ func (v *v5Image) write(n *v5Name) error {
 		}
 		p = p[8+xattrs:]
 	}
-	at := p[:0]
-	for i, c := range node.chunks {
+	at, off := p[:0], uint64(0)
+	for _, c := range node.chunks {
 		if c == holeChunk {
 			return fmt.Errorf("a hole without a chunk (in %s) is not supported in RAFS v5", n.name)
 		}
 		r := v.chunks[c].record(uint32(v.chunks[c].blob.table))
-		r.FileOffset = uint64(i) * uint64(v.chunkSize)
+		r.FileOffset = off
+		off += uint64(r.UncompressedSize)
 		at = r.Append(at)
 	}
 	return nil

@@ -32,6 +32,7 @@ type model struct {
 	flags      rafs.SuperFlags // beside those that follow from the other fields
 	repeatable bool
 	tarfs      bool     // 512-byte blocks
+	variable   bool     // v5: the chunks of a file have different sizes
 	plain      bool     // EROFS in one file: no RAFS tables, no devices; the data follows
 	prefetch   []*inode // files and directories, in order
 }
@@ -60,6 +61,9 @@ func (m *model) superFlags(inodes []*inode) rafs.SuperFlags {
 	if m.tarfs {
 		f |= rafs.TarfsMode
 	}
+	if m.variable {
+		f |= rafs.VariableChunks
+	}
 	for _, n := range inodes {
 		if n.xattrs != nil {
 			return f | rafs.HasXattr
@@ -82,6 +86,9 @@ type v6Image struct {
 func encodeV6(m *model) ([]byte, error) {
 	if len(m.blobs) > v6MaxDevices {
 		return nil, fmt.Errorf("%d blobs are more than the %d that RAFS v6 has room for", len(m.blobs), v6MaxDevices)
+	}
+	if m.variable {
+		return nil, errVariable
 	}
 	v := &v6Image{model: m, block: v6Block}
 	if m.tarfs {

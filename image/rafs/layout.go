@@ -22,6 +22,7 @@ const (
 	CompressionZstd     SuperFlags = 0x80
 	InlinedChunkDigest  SuperFlags = 0x100 // every blob holds the digests of its chunks
 	TarfsMode           SuperFlags = 0x200 // blobs are tar files, blocks have 512 bytes
+	VariableChunks      SuperFlags = 0x400 // v5: chunks of a file have different sizes; an extension, refused by nydusd
 	EncryptionNone      SuperFlags = 0x1000000
 	EncryptionAES128XTS SuperFlags = 0x2000000
 
@@ -211,6 +212,12 @@ const (
 	ChunkEncrypted  = 0x4
 	ChunkBatch      = 0x8
 	ChunkHasCRC     = 0x10
+)
+
+// Where fields lie in a chunk record.
+const (
+	chunkSizeOffset = 44 // UncompressedSize
+	chunkFileOffset = 64 // FileOffset
 )
 
 // ChunkInfo is the 80-byte record of a chunk: behind the inode in v5, in the

@@ -119,8 +119,8 @@ func (t *V5) readSuper() (err error) {
 	switch {
 	case le.Uint32(b[8:]) != superSizeV5:
 		return t.errorf(8, "superblock: says that it has %d bytes", le.Uint32(b[8:]))
-	case t.flags&^knownFlags != 0:
-		return t.errorf(16, "superblock: flags %#x are not known", uint64(t.flags&^knownFlags))
+	case t.flags&^(knownFlags|VariableChunks) != 0:
+		return t.errorf(16, "superblock: flags %#x are not known", uint64(t.flags&^(knownFlags|VariableChunks)))
 	case t.chunkSize < MinChunkSize || t.chunkSize > MaxChunkSize || bits.OnesCount32(t.chunkSize) != 1:
 		return t.errorf(12, "superblock: chunk size %d is not a power of two from %d to %d", t.chunkSize, MinChunkSize, MaxChunkSize)
 	}

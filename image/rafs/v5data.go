@@ -2,9 +2,11 @@ package rafs
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"math/bits"
 	"runtime/debug"
+	"sort"
 
 	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/image/erofs"
@@ -33,12 +35,15 @@ func (t *V5) Extents(dst []storage.Extent, nid uint64, off, n int64) (ext []stor
 	if !ok {
 		return dst, nil
 	}
+	if t.flags&VariableChunks != 0 {
+		return t.variable(ext, &in, start, end)
+	}
 	shift := uint(bits.TrailingZeros32(t.chunkSize))
 	for start < end {
 		i := start >> shift
 		base := i << shift
 		stop := min(end, base+uint64(t.chunkSize))
-		ext, err = t.appendChunk(ext, &in, i, start, stop)
+		ext, err = t.appendChunk(ext, &in, i, base, start, stop)
 		if err != nil {
 			return ext, err
 		}
@@ -47,11 +52,44 @@ func (t *V5) Extents(dst []storage.Extent, nid uint64, off, n int64) (ext []stor
 	return ext, nil
 }
 
-// appendChunk appends the bytes [start, stop) of n, which lie in chunk i.
-func (t *V5) appendChunk(dst []storage.Extent, n *inodeV5, i, start, stop uint64) ([]storage.Extent, error) {
+// variable appends the extents of [start, end) of n, whose chunks follow one
+// another without gaps, whatever size each has.
+func (t *V5) variable(dst []storage.Extent, n *inodeV5, start, end uint64) (ext []storage.Extent, err error) {
+	count := len(n.chunks) / ChunkInfoSize
+	base := func(i int) uint64 {
+		if i == count {
+			return n.Size
+		}
+		return binary.LittleEndian.Uint64(n.chunks[i*ChunkInfoSize+chunkFileOffset:])
+	}
+	// The last chunk that begins at or before start.
+	i, found := sort.Find(count, func(i int) int { return cmp.Compare(start, base(i)) })
+	if !found {
+		i--
+	}
+	for ext = dst; start < end; i++ {
+		if i < 0 || i >= count {
+			return ext, t.errorf(int64(n.off), "inode %d: no chunk has byte %d", n.slot, start)
+		}
+		at, next := base(i), base(i+1)
+		size := uint64(binary.LittleEndian.Uint32(n.chunks[i*ChunkInfoSize+chunkSizeOffset:]))
+		if next <= at || next-at != size || start < at || start >= next {
+			return ext, t.errorf(int64(n.off), "inode %d: chunk %d has %d bytes and is for %d to %d of the file", n.slot, i, size, at, next)
+		}
+		stop := min(end, next)
+		if ext, err = t.appendChunk(ext, n, uint64(i), at, start, stop); err != nil {
+			return ext, err
+		}
+		start = stop
+	}
+	return ext, nil
+}
+
+// appendChunk appends the bytes [start, stop) of n, which lie in chunk i,
+// whose first byte is that at base.
+func (t *V5) appendChunk(dst []storage.Extent, n *inodeV5, i, base, start, stop uint64) ([]storage.Extent, error) {
 	info, _ := ParseChunkInfo(n.chunks[i*ChunkInfoSize:])
 	t.number(&info)
-	base := i * uint64(t.chunkSize)
 	if info.Flags&ChunkHole != 0 {
 		return erofs.AppendHole(dst, int64(start), int64(stop-start)), nil
 	}

@@ -145,7 +145,8 @@ func (f *outputFlags) report(env *Env, res *build.Result) error {
 		fmt.Fprintf(w, "%d more blobs are referred to\n", n)
 	}
 	if res.DedupChunks > 0 {
-		fmt.Fprintf(w, "%d of %d chunks (%s) were known already\n", res.DedupChunks, res.Chunks, bytesText(res.DedupSize))
+		fmt.Fprintf(w, "%d of %d chunks (%s, %.1f%% of the data) were known already\n", res.DedupChunks, res.Chunks,
+			bytesText(res.DedupSize), 100*float64(res.DedupSize)/float64(max(res.DataSize, 1)))
 	}
 	if res.DataSize > 0 && stored > 0 {
 		fmt.Fprintf(w, "stored     %s, %.1f%% of the data\n", bytesText(stored), 100*float64(stored)/float64(res.DataSize))
@@ -196,6 +197,7 @@ func resultJSON(res *build.Result) imageJSON {
 type formatFlags struct {
 	version                       int
 	chunkSize, batchSize          string
+	chunking                      string
 	compressor, digester          string
 	level                         int
 	inline, toc, nullHoles, tarfs bool
@@ -211,6 +213,7 @@ type formatFlags struct {
 func (f *formatFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.version, "fs-version", 6, "RAFS version, 6 or 5")
 	fs.StringVar(&f.chunkSize, "chunk-size", "1MiB", "largest chunk, a power of two from 4KiB to 16MiB")
+	fs.StringVar(&f.chunking, "chunking", "fixed", "where files are cut: fixed, or cdc: by their content, so that moved bytes are found again (v5; an extension that nydusd refuses)")
 	fs.StringVar(&f.batchSize, "batch-size", "0", "compress small chunks together up to this size (0: each by itself)")
 	fs.StringVar(&f.compressor, "compressor", "zstd", "none, lz4_block or zstd")
 	fs.IntVar(&f.level, "level", 1, "of zstd, 1 (fastest) to 4 (smallest)")
@@ -253,6 +256,13 @@ func (f *formatFlags) options(env *Env) (opt build.Options, close func(), err er
 	}
 	if opt.Memory, err = parseSize(f.memory); err != nil {
 		return usage(fmt.Errorf("--memory: %w", err))
+	}
+	switch f.chunking {
+	case "fixed":
+	case "cdc":
+		opt.Chunking = build.ContentChunks
+	default:
+		return usage(fmt.Errorf("--chunking is %q: want one of fixed, cdc", f.chunking))
 	}
 	if opt.Compressor, opt.Digester, err = parseCodec(f.compressor, f.digester); err != nil {
 		return usage(err)
