@@ -85,10 +85,10 @@ func printCheck(env *Env, r *check.Report) {
 		fmt.Fprintf(env.Stderr, "blob %s is not at hand: its chunks were not read\n", id)
 	}
 	for _, p := range r.Warnings {
-		fmt.Fprintf(env.Stderr, "warning: %s\n", p)
+		fmt.Fprintf(env.Stderr, "warning: %s\n", printable(p.String()))
 	}
 	for _, p := range r.Problems {
-		fmt.Fprintf(env.Stderr, "error: %s\n", p)
+		fmt.Fprintf(env.Stderr, "error: %s\n", printable(p.String()))
 	}
 	switch {
 	case r.Incomplete:

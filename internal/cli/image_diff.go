@@ -43,7 +43,7 @@ cut files differently are blobs read. The exit code is 1 if the images differ.`,
 				if asJSON {
 					changes = append(changes, c)
 				} else {
-					fmt.Fprintln(env.Stdout, changeText(c))
+					fmt.Fprintln(env.Stdout, printable(changeText(c)))
 				}
 				return true
 			})

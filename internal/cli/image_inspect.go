@@ -80,7 +80,7 @@ func inspectPrompt(env *Env, s *inspect.Session, asJSON bool) error {
 			return nil
 		}
 		if err != nil {
-			fmt.Fprintln(env.Stderr, err)
+			fmt.Fprintln(env.Stderr, printable(err.Error()))
 			continue
 		}
 		if err := printAnswer(env.Stdout, a, asJSON); err != nil {

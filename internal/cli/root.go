@@ -57,6 +57,8 @@ func Main(ctx context.Context, env *Env, args []string) int {
 	if name == sandbox.InitName {
 		return sandbox.Init()
 	}
+	out := &checkedWriter{Writer: env.Stdout}
+	env = &Env{Stdin: env.Stdin, Stdout: out, Stderr: env.Stderr, Getenv: env.Getenv}
 	cmd := newRootCmd(env)
 	if isHelperCall(cmd, args) {
 		cmd = newMountHelperCmd(env)
@@ -72,6 +74,9 @@ func Main(ctx context.Context, env *Env, args []string) int {
 	cmd.SilenceUsage = true
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	ran, err := cmd.ExecuteContextC(ctx)
+	if err == nil {
+		err = out.err()
+	}
 	var exit exitError
 	var usage usageError
 	switch {
@@ -80,10 +85,10 @@ func Main(ctx context.Context, env *Env, args []string) int {
 	case errors.As(err, &exit):
 		return exit.code
 	case errors.As(err, &usage):
-		fmt.Fprintf(env.Stderr, "%s: %v\nTry '%s --help'.\n", name, err, ran.CommandPath())
+		fmt.Fprintf(env.Stderr, "%s: %s\nTry '%s --help'.\n", name, printableLines(err.Error()), ran.CommandPath())
 		return exitUsage
 	}
-	fmt.Fprintf(env.Stderr, "%s: %v\n", name, err)
+	fmt.Fprintf(env.Stderr, "%s: %s\n", name, printableLines(err.Error()))
 	return exitFailed
 }
 

@@ -71,7 +71,7 @@ func (f *daemonFlags) child(env *Env, exe, path string, resume bool) *exec.Cmd {
 		}
 	}
 	cmd := exec.Command(exe, args...)
-	cmd.Stdout, cmd.Stderr = env.Stdout, env.Stderr
+	cmd.Stdout, cmd.Stderr = inherited(env.Stdout), env.Stderr
 	// The child answers systemd's watchdog in this process' place.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "WATCHDOG_PID=") })
 	return cmd

@@ -41,7 +41,7 @@ that wait longest. q ends it.`,
 			}
 			m := &topModel{ctx: cmd.Context(), client: client, interval: max(interval, 100*time.Millisecond)}
 			_, err := tea.NewProgram(m, tea.WithAltScreen(), tea.WithContext(cmd.Context()),
-				tea.WithInput(env.Stdin), tea.WithOutput(env.Stdout)).Run()
+				tea.WithInput(env.Stdin), tea.WithOutput(inherited(env.Stdout))).Run()
 			return err
 		},
 	}

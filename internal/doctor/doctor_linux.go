@@ -29,11 +29,24 @@ func kernel() Finding {
 	return f
 }
 
+// The number of /dev/fuse: FUSE's minor number of the miscellaneous devices,
+// in include/linux/miscdevice.h.
+const (
+	fuseMajor = 10
+	fuseMinor = 229
+)
+
 func device() Finding {
 	f := Finding{Check: "/dev/fuse", Gives: "mounts of any kind"}
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err == nil {
-		unix.Close(fd)
+		defer unix.Close(fd)
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && st.Rdev != unix.Mkdev(fuseMajor, fuseMinor) {
+			f.Status, f.Found = Fail, fmt.Sprintf("is device %d:%d, not %d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev), fuseMajor, fuseMinor)
+			f.Help = fmt.Sprintf("rm /dev/fuse && mknod -m 666 /dev/fuse c %d %d", fuseMajor, fuseMinor)
+			return f
+		}
 		f.Status, f.Found = OK, "can be opened"
 		return f
 	}

@@ -85,7 +85,7 @@ func (m *Mount) attach(fs fuse.RawFileSystem) error {
 	o.Logger = m.opts.Logger
 	server, err := fuse.NewServer(fs, m.point, &o)
 	if err != nil {
-		return fmt.Errorf("mount %s: %w", m.point, err)
+		return err // it names the mount point
 	}
 	m.server = server
 	go server.Serve()
