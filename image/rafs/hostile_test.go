@@ -12,7 +12,7 @@ import (
 	"github.com/sluicefs/sluice/internal/mmap"
 )
 
-var seeds = [...]string{"rafs-v6-2.2.boot", "v5-blake3-none-ext.boot", "v5-blake3-lz4-noext.boot"}
+var seeds = [...]string{"rafs-v6-2.2.boot", "v5-blake3-none-ext.boot", "v5-blake3-lz4-noext.boot", "v5-content-chunks.boot"}
 
 // openBytes opens b as a bootstrap.
 func openBytes(t testing.TB, b []byte) (image.Tree, error) {
