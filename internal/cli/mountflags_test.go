@@ -3,9 +3,11 @@
 package cli
 
 import (
+	"errors"
 	"io"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +70,33 @@ func TestCommandOfImage(t *testing.T) {
 		if err := (&runFlags{env: []string{bad}}).check(); err == nil {
 			t.Errorf("--env %s was accepted", bad)
 		}
+	}
+}
+
+func TestFlagsBehindTheImage(t *testing.T) {
+	for _, c := range []struct{ words, command, output string }{
+		{"image", "", "p"},
+		{"image ls -o x", "ls -o x", "p"},
+		{"image -- ls -o x", "ls -o x", "p"},
+		{"image -o y -- ls -o x", "ls -o x", "y"},
+		{"-o y image ls", "ls", "y"},
+		{"image --output=y ls --all", "ls --all", "y"},
+		{"-- image -o y ls", "ls", "y"},
+	} {
+		flags := pflag.NewFlagSet("record", pflag.ContinueOnError)
+		flags.SetInterspersed(false)
+		output := flags.StringP("output", "o", "p", "")
+		if err := flags.Parse(strings.Fields(c.words)); err != nil {
+			t.Fatal(err)
+		}
+		command, err := commandLine(flags, flags.Args()[1:])
+		if got := strings.Join(command, " "); err != nil || got != c.command || *output != c.output {
+			t.Errorf("%s: got command %q, output %q, %v, want %q and %q", c.words, got, *output, err, c.command, c.output)
+		}
+	}
+	flags := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	if _, err := commandLine(flags, []string{"--nonsense"}); !errors.As(err, new(usageError)) {
+		t.Errorf("a flag that there is not: got %v, want wrong usage", err)
 	}
 }
 

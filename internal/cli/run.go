@@ -15,6 +15,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sluicefs/sluice/internal/mounts"
 	"github.com/sluicefs/sluice/internal/sandbox"
@@ -66,14 +67,14 @@ func (f *runFlags) addRun(cmd *cobra.Command, env *Env) {
 	fs.BoolVar(&f.readOnly, "read-only", false, "no writable overlay")
 	fs.StringVarP(&f.userName, "user", "u", "", "numeric UID[:GID] to run as (default: root)")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "do not say at the end what was fetched")
-	// All behind the image reference is the command's.
+	// What stands behind the command's name is the command's.
 	fs.SetInterspersed(false)
 }
 
 func newRunCmd(env *Env) *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
-		Use:   "run REF [-- COMMAND [ARG...]]",
+		Use:   "run REF [--] [COMMAND [ARG...]]",
 		Short: "Run a command in an image that has not been downloaded",
 		Long: `Run a command with the image as its root, in namespaces of its own, with a
 writable overlay on top that is dropped at the end. Without a command the
@@ -86,7 +87,11 @@ what the command may use. Without root it needs user namespaces.`,
   sluice run oci:./layout -- sh -c 'ls /; id'`,
 		Args: needArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runOrReexec(cmd.Context(), env, &f, args)
+			command, err := commandLine(cmd.Flags(), args[1:])
+			if err != nil {
+				return err
+			}
+			return runOrReexec(cmd.Context(), env, &f, args[0], command)
 		},
 	}
 	f.addRun(cmd, env)
@@ -96,7 +101,7 @@ what the command may use. Without root it needs user namespaces.`,
 func newRecordCmd(env *Env) *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
-		Use:   "record REF [-- COMMAND [ARG...]]",
+		Use:   "record REF [--] [COMMAND [ARG...]]",
 		Short: "Record what a command reads of an image",
 		Long: `Run a command as "sluice run" does and write a profile: the ranges of files
 that it read, in order. A mount with --profile fetches them ahead of the reads,
@@ -105,7 +110,11 @@ and "sluice image optimize" writes an image in which they lie together.`,
   sluice mount --profile python.json docker://registry.example/python:3 /mnt/python`,
 		Args: needArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runOrReexec(cmd.Context(), env, &f, args)
+			command, err := commandLine(cmd.Flags(), args[1:])
+			if err != nil {
+				return err
+			}
+			return runOrReexec(cmd.Context(), env, &f, args[0], command)
 		},
 	}
 	f.addRun(cmd, env)
@@ -113,9 +122,21 @@ and "sluice image optimize" writes an image in which they lie together.`,
 	return cmd
 }
 
-// runOrReexec runs the command, in a user namespace where this user may not
-// mount.
-func runOrReexec(ctx context.Context, env *Env, f *runFlags, args []string) error {
+// commandLine splits what stands behind the image into more flags of ours, up
+// to "--" or the first word that is none, and the command.
+func commandLine(flags *pflag.FlagSet, rest []string) ([]string, error) {
+	if len(rest) == 0 || !strings.HasPrefix(rest[0], "-") {
+		return rest, nil
+	}
+	if err := flags.Parse(rest); err != nil {
+		return nil, usageError{err}
+	}
+	return flags.Args(), nil
+}
+
+// runOrReexec runs a command in the image that text names, in a user namespace
+// where this user may not mount.
+func runOrReexec(ctx context.Context, env *Env, f *runFlags, text string, command []string) error {
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -126,7 +147,7 @@ func runOrReexec(ctx context.Context, env *Env, f *runFlags, args []string) erro
 		}
 		return err
 	}
-	ref, err := source.Parse(args[0], source.Kind(f.kind))
+	ref, err := source.Parse(text, source.Kind(f.kind))
 	if err != nil {
 		return err
 	}
@@ -165,10 +186,6 @@ func runOrReexec(ctx context.Context, env *Env, f *runFlags, args []string) erro
 	}
 	target.Image.Start()
 	mounted := time.Since(start)
-	command := args[1:]
-	if len(command) > 0 && command[0] == "--" {
-		command = command[1:]
-	}
 	conf, err := commandOf(target.Image.Image.Config, command, f)
 	var res sandbox.Result
 	if err == nil {

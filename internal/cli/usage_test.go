@@ -76,6 +76,40 @@ func TestHelpIsComplete(t *testing.T) {
 	}
 }
 
+// Command lines in the documentation have commands and flags that there are.
+func TestDocumentedCommandsExist(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("docs: %d pages, %v", len(pages), err)
+	}
+	root := newRootCmd(OSEnv())
+	seen := 0
+	for _, page := range append(pages, "../../README.md", "../../CONTRIBUTING.md") {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, block := range strings.Split(string(b), "```") {
+			if i%2 == 0 {
+				continue // prose
+			}
+			for line := range strings.Lines(block) {
+				line, _, _ = strings.Cut(strings.TrimSpace(line), " #")
+				for part := range strings.SplitSeq(line, ";") {
+					part = strings.TrimSpace(part)
+					if strings.HasPrefix(part, "sluice ") {
+						seen++
+						checkExample(t, root, part)
+					}
+				}
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("only %d command lines were found", seen)
+	}
+}
+
 // tree returns c and all commands below it that are shown.
 func tree(c *cobra.Command) []*cobra.Command {
 	all := []*cobra.Command{c}
