@@ -66,7 +66,7 @@ var rules = []rule{
 	{"internal/...", []string{
 		"api", "fuse/...", "fs/...", "vfs/...", "image/...", "storage/...", "splice",
 		"internal/sys", "internal/mmap", "internal/source", "internal/serve", "internal/ctl",
-		"internal/mounts", "internal/doctor", "internal/registry", "internal/sandbox", "internal/demo", "internal/daemon/...",
+		"internal/mounts", "internal/doctor", "internal/registry", "internal/sandbox", "internal/demo", "internal/daemon/...", "internal/passthrough",
 	}},
 	{"examples/...", []string{"fuse/...", "fs/...", "image/...", "storage/...", "vfs/..."}},
 }
