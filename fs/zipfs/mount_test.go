@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluicefs/sluice/fs"
 	"github.com/sluicefs/sluice/fs/fstest"
+	"github.com/sluicefs/sluice/fuse"
 	"github.com/sluicefs/sluice/internal/testenv"
 )
 
@@ -41,4 +42,17 @@ func TestIntegrationMount(t *testing.T) {
 	}
 	defer server.Unmount()
 	fstest.ReadOnly(t, dir, want)
+
+	// the same without a tree of inodes
+	raw := t.TempDir()
+	plain, err := fuse.NewServer(a.Raw(), raw, &fuse.MountOptions{Options: []string{"ro"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go plain.Serve()
+	defer plain.Unmount()
+	if err := plain.WaitMount(); err != nil {
+		t.Fatal(err)
+	}
+	fstest.ReadOnly(t, raw, want)
 }

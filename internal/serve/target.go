@@ -37,6 +37,9 @@ type Config struct {
 	PrefetchPaths []string
 	Record        bool // keep what is read, see Target.Record
 	Debug         bool // trace all requests
+	// Portable wants a file system of an archive that another process can go
+	// on with.
+	Portable bool
 	Log           *slog.Logger
 }
 
@@ -107,6 +110,7 @@ const (
 type archive interface {
 	io.Closer
 	Root() fs.InodeEmbedder
+	Raw() fuse.RawFileSystem
 }
 
 func (t *Target) openArchive(ref source.Ref, c Config) error {
@@ -134,6 +138,10 @@ func (t *Target) openArchive(ref source.Ref, c Config) error {
 	t.Warning = warnings
 	t.Fuse.Options = append(t.Fuse.Options, "ro")
 	t.Fuse.EnableSymlinkCaching = true
+	if c.Portable {
+		t.FS = a.Raw()
+		return nil
+	}
 	t.nodeFS(a.Root(), c, archiveTimeout)
 	return nil
 }

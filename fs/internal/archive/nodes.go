@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log"
 	"slices"
 	"strings"
 	"sync"
@@ -214,7 +213,11 @@ func (n *Node) Readlink(context.Context) ([]byte, syscall.Errno) {
 
 // Getxattr implements fs.NodeGetxattrer.
 func (n *Node) Getxattr(_ context.Context, name string, dest []byte) (uint32, syscall.Errno) {
-	v, ok := n.entry().Xattrs[name]
+	return n.entry().getxattr(name, dest)
+}
+
+func (n *node) getxattr(name string, dest []byte) (uint32, syscall.Errno) {
+	v, ok := n.Xattrs[name]
 	if !ok {
 		return 0, fs.ENOATTR
 	}
@@ -226,8 +229,12 @@ func (n *Node) Getxattr(_ context.Context, name string, dest []byte) (uint32, sy
 
 // Listxattr implements fs.NodeListxattrer.
 func (n *Node) Listxattr(_ context.Context, dest []byte) (uint32, syscall.Errno) {
-	names := make([]string, 0, len(n.entry().Xattrs))
-	for name := range n.entry().Xattrs {
+	return n.entry().listxattr(dest)
+}
+
+func (n *node) listxattr(dest []byte) (uint32, syscall.Errno) {
+	names := make([]string, 0, len(n.Xattrs))
+	for name := range n.Xattrs {
 		names = append(names, name)
 	}
 	slices.Sort(names)
@@ -260,12 +267,16 @@ func (n *Node) Setattr(context.Context, fs.FileHandle, *fuse.SetAttrIn, *fuse.At
 
 // Statfs implements fs.NodeStatfser.
 func (n *Node) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
+	n.archive.statfs(out)
+	return fs.OK
+}
+
+func (a *FS) statfs(out *fuse.StatfsOut) {
 	const block = 4096
 	out.Bsize, out.Frsize = block, block
-	out.Blocks = uint64(n.archive.size+block-1) / block
-	out.Files = uint64(n.archive.tree.Len())
+	out.Blocks = uint64(a.size+block-1) / block
+	out.Files = uint64(a.tree.Len())
 	out.NameLen = maxName
-	return fs.OK
 }
 
 // Open implements fs.NodeOpener. Contents never change, so the kernel may
@@ -274,17 +285,11 @@ func (n *Node) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, sys
 	if flags&syscall.O_ACCMODE != syscall.O_RDONLY {
 		return nil, 0, syscall.EROFS
 	}
-	m, err := n.archive.acquire(n.number)
-	switch {
-	case err == nil:
-		return &handle{node: n, m: m}, fuse.FOPEN_KEEP_CACHE, fs.OK
-	case errors.Is(err, ErrEncrypted):
-		return nil, 0, syscall.EACCES
-	case errors.Is(err, ErrUnsupported):
-		return nil, 0, syscall.EOPNOTSUPP
+	m, errno := n.archive.openMember(n.number)
+	if errno != fs.OK {
+		return nil, 0, errno
 	}
-	log.Printf("archive: open inode %d: %v", n.number, err)
-	return nil, 0, syscall.EIO
+	return &handle{node: n, m: m}, fuse.FOPEN_KEEP_CACHE, fs.OK
 }
 
 // handle is an open member.
@@ -293,23 +298,13 @@ type handle struct {
 	m    *member
 }
 
-// Read implements fs.FileReader. A member that has fewer bytes than its
-// archive says is an error, not zeros.
+// Read implements fs.FileReader.
 func (h *handle) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	size := h.node.entry().Size
-	if off < 0 || off >= size {
-		return fuse.ReadResultData(nil), fs.OK
+	n, errno := h.m.read(dest, off, h.node.entry().Size)
+	if errno != fs.OK {
+		return nil, errno
 	}
-	dest = dest[:min(int64(len(dest)), size-off)]
-	n, err := h.m.content.ReadAt(dest, off)
-	if n < len(dest) {
-		if err == nil || err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		log.Printf("archive: read inode %d at %d: %v", h.node.number, off, err)
-		return nil, syscall.EIO
-	}
-	return fuse.ReadResultData(dest), fs.OK
+	return fuse.ReadResultData(dest[:n]), fs.OK
 }
 
 // Release implements fs.FileReleaser.
