@@ -25,6 +25,8 @@ type rawBridge struct {
 	files   slab[openFile]
 	pruning pruning
 	backing backings
+
+	killPriv bool // set-id bits are ours to clear
 }
 
 var _ fuse.RawFileSystem = (*rawBridge)(nil)
@@ -284,7 +286,7 @@ func (b *rawBridge) finishEntry(n *Inode, out *fuse.EntryOut) {
 	if b.entryTimeout != 0 && out.EntryValid == 0 && out.EntryValidNsec == 0 {
 		out.SetEntryTimeout(b.entryTimeout)
 	}
-	if b.attrTimeout != 0 && out.AttrValid == 0 && out.AttrValidNsec == 0 {
+	if b.attrTimeout != 0 && out.AttrValid == 0 && out.AttrValidNsec == 0 && !b.staysFresh(out.Mode) {
 		out.SetAttrTimeout(b.attrTimeout)
 	}
 }
@@ -317,7 +319,7 @@ func (b *rawBridge) finishAttrOut(n *Inode, out *fuse.AttrOut) {
 	out.Ino = n.ino
 	out.Mode = out.Mode&07777 | n.mode
 	b.finishAttr(&out.Attr)
-	if b.attrTimeout != 0 && out.AttrValid == 0 && out.AttrValidNsec == 0 {
+	if b.attrTimeout != 0 && out.AttrValid == 0 && out.AttrValidNsec == 0 && !b.staysFresh(out.Mode) {
 		out.SetTimeout(b.attrTimeout)
 	}
 }

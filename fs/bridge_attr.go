@@ -57,6 +57,11 @@ func (b *rawBridge) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fus
 	}
 	ctx := n.context(cancel, in.Caller)
 	defer n.done(ctx)
+	if in.Valid&fuse.FATTR_KILL_SUIDGID != 0 && in.Valid&fuse.FATTR_SIZE != 0 {
+		if errno := b.dropSetID(ctx, n, f); errno != 0 {
+			return fuse.Status(errno)
+		}
+	}
 	errno := syscall.ENOTSUP
 	if s, ok := n.ops.(NodeSetattrer); ok {
 		errno = s.Setattr(ctx, f, in, out)

@@ -20,14 +20,14 @@ func (b *rawBridge) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.O
 	if errno != 0 {
 		return fuse.Status(errno)
 	}
-	if flags&(fuse.FOPEN_CACHE_DIR|fuse.FOPEN_KEEP_CACHE) != 0 {
+	if flags&(fuse.FOPEN_CACHE_DIR|fuse.FOPEN_KEEP_CACHE) != 0 && !n.pooled {
 		flags |= fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
 	}
 	of := b.register(n, f)
 	if of == nil {
 		return fuse.Status(syscall.ENFILE)
 	}
-	out.Fh, out.OpenFlags = of.id, flags
+	out.Fh, out.OpenFlags = of.id.Load(), flags
 	return fuse.OK
 }
 

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"syscall"
 
 	"github.com/sluicefs/sluice/fuse"
@@ -16,8 +17,13 @@ func (b *rawBridge) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.Open
 		return fuse.ENOTSUP
 	}
 	ctx := n.context(cancel, in.Caller)
+	defer n.done(ctx)
+	if in.Mode&fuse.OPEN_KILL_SUIDGID != 0 && in.Flags&syscall.O_TRUNC != 0 {
+		if errno := b.dropSetID(ctx, n, nil); errno != 0 {
+			return fuse.Status(errno)
+		}
+	}
 	f, flags, errno := o.Open(ctx, in.Flags)
-	n.done(ctx)
 	if errno != 0 {
 		return fuse.Status(errno)
 	}
@@ -32,9 +38,10 @@ func (b *rawBridge) opened(n *Inode, f FileHandle, flags uint32, out *fuse.OpenO
 	}
 	of := b.register(n, f)
 	if of == nil {
+		n.releaseFile(context.Background(), f)
 		return fuse.Status(syscall.ENFILE)
 	}
-	out.Fh = of.id
+	out.Fh = of.id.Load()
 	b.usePassthrough(of, out)
 	return fuse.OK
 }
@@ -95,6 +102,11 @@ func (b *rawBridge) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte,
 	ctx := n.context(cancel, in.Caller)
 	defer n.done(ctx)
 	off := int64(in.Offset)
+	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
+		if errno := b.dropSetID(ctx, n, f); errno != 0 {
+			return 0, fuse.Status(errno)
+		}
+	}
 
 	nw, one := n.ops.(NodeWriter)
 	nv, many := n.ops.(NodeWritever)
@@ -175,6 +187,9 @@ func (b *rawBridge) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse
 	defer of.put()
 	ctx := n.context(cancel, in.Caller)
 	defer n.done(ctx)
+	if errno := b.dropSetIDForUser(ctx, n, f); errno != 0 {
+		return fuse.Status(errno)
+	}
 	if a, ok := n.ops.(NodeAllocater); ok {
 		return fuse.Status(a.Allocate(ctx, f, in.Offset, in.Length, in.Mode))
 	}
@@ -200,8 +215,11 @@ func (b *rawBridge) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRange
 	}
 	defer toFile.put()
 	ctx := n.context(cancel, in.Caller)
+	defer n.done(ctx)
+	if errno := b.dropSetIDForUser(ctx, to, toHandle); errno != 0 {
+		return 0, fuse.Status(errno)
+	}
 	count, errno := c.CopyFileRange(ctx, f, in.OffIn, to, toHandle, in.OffOut, in.Len, in.Flags)
-	n.done(ctx)
 	return count, fuse.Status(errno)
 }
 
@@ -314,17 +332,34 @@ func (b *rawBridge) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
 		if of == nil {
 			return
 		}
-		defer b.endPassthrough(of)
 		n, f = of.inode, of.handle
+		defer b.released(of)
 	}
 	if n == nil {
 		return
 	}
 	ctx := n.context(cancel, in.Caller)
-	defer n.done(ctx)
+	n.releaseFile(ctx, f)
+	n.done(ctx)
+}
+
+// releaseFile gives a handle on n back to the file system.
+func (n *Inode) releaseFile(ctx context.Context, f FileHandle) {
 	if r, ok := n.ops.(NodeReleaser); ok {
 		r.Release(ctx, f)
 	} else if r, ok := f.(FileReleaser); ok {
 		r.Release(ctx)
 	}
 }
+
+// released ends what is left of a handle whose Release has been called.
+func (b *rawBridge) released(of *openFile) {
+	b.endPassthrough(of)
+	if r, ok := of.handle.(recycler); ok && of.inode.pooled {
+		r.recycle()
+	}
+}
+
+// recycler is a handle that may be used for another open of a node of this
+// package, once its Release has been called and nobody has it any more.
+type recycler interface{ recycle() }

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"sync"
 	"syscall"
 
@@ -264,8 +265,12 @@ func (b *rawBridge) created(p *Inode, name string, child *Inode, f FileHandle, f
 	if errno != 0 {
 		return fuse.Status(errno)
 	}
-	child, errno = b.addEntry(p, name, child, true, &out.EntryOut)
+	made := child
+	child, errno = b.addEntry(p, name, made, true, &out.EntryOut)
 	if errno != 0 {
+		if made != nil && f != nil {
+			made.releaseFile(context.Background(), f)
+		}
 		return fuse.Status(errno)
 	}
 	return b.opened(child, f, flags, &out.OpenOut)

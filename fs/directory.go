@@ -90,16 +90,21 @@ func (d *directory) remove(name string) *Inode {
 	return node
 }
 
+// rebuild closes the gaps, in place unless that would keep much more room than
+// there are names.
 func (d *directory) rebuild() {
-	if d.live == 0 {
-		d.entries, d.index = nil, nil
-		return
+	room := d.live + d.live/4 + 1
+	entries := d.entries[:0]
+	if cap(entries) > max(indexFrom, 2*room) {
+		entries = make([]dirent, 0, room)
 	}
-	entries := make([]dirent, 0, d.live+d.live/4+1)
 	for _, e := range d.entries {
 		if e.node != nil {
 			entries = append(entries, e)
 		}
+	}
+	if len(entries) < len(d.entries) && cap(entries) == cap(d.entries) {
+		clear(d.entries[len(entries):])
 	}
 	d.entries, d.index = entries, nil
 	if len(entries) > indexFrom {

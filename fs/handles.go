@@ -8,8 +8,8 @@ import (
 type openFile struct {
 	handle FileHandle
 	inode  *Inode
-	node   uint64 // the id by which the kernel knew the inode when it opened it
-	id     uint64 // the kernel's handle
+	node   uint64        // the id by which the kernel knew the inode when it opened it
+	id     atomic.Uint64 // the kernel's handle
 	dir    *dirReader
 
 	state atomic.Int32  // users, or'ed with closing
@@ -37,6 +37,7 @@ func (b *rawBridge) register(n *Inode, f FileHandle) *openFile {
 		of = new(openFile)
 	}
 	of.handle, of.inode = f, n
+	of.state.Store(0)
 	n.mu.Lock()
 	of.node = n.id
 	if n.files != nil {
@@ -49,7 +50,7 @@ func (b *rawBridge) register(n *Inode, f FileHandle) *openFile {
 		of.leave()
 		return nil
 	}
-	of.id = id
+	of.id.Store(id)
 	return of
 }
 
@@ -90,10 +91,22 @@ func (of *openFile) leave() {
 // none. The caller ends its use with put.
 func (b *rawBridge) file(node, id uint64) *openFile {
 	of := b.files.get(id)
-	if of == nil || of.node != node || !of.use() {
+	if of == nil || !of.use() {
+		return nil
+	}
+	if of.id.Load() != id || of.node != node { // meanwhile used again, or another's
+		of.put()
 		return nil
 	}
 	return of
+}
+
+// recycle makes an ended handle ready for another open. It may still be found
+// under its old number by a request that came too late: so it becomes usable
+// by its state, which is set last.
+func (of *openFile) recycle() {
+	of.id.Store(0)
+	of.handle, of.inode, of.node, of.dir, of.idle, of.passthrough = nil, nil, 0, nil, nil, false
 }
 
 // anyOpen returns the handle on n that was opened last, or nil; to be ended

@@ -54,6 +54,7 @@ type LoopbackNode struct {
 
 	dirFD dirDescriptor
 	locks atomic.Pointer[lockOwners]
+	last  lastOpen
 }
 
 func (n *LoopbackNode) loopbackNode() *LoopbackNode { return n }

@@ -32,7 +32,12 @@ func (n *LoopbackNode) OpendirHandle(ctx context.Context, flags uint32) (FileHan
 	if errno != 0 {
 		return nil, 0, errno
 	}
-	return d, 0, 0
+	var st unix.Statx_t
+	if errno := sys.StatAt(d.fd, "", unix.STATX_CTIME, &st); errno != 0 {
+		d.Close()
+		return nil, 0, errno
+	}
+	return d, n.listFlags(&st), 0
 }
 
 // Readdir lists the directory below.

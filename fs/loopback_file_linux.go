@@ -43,12 +43,32 @@ func NewLoopbackFileFromOS(f *os.File) *LoopbackFile {
 
 // newFile returns a handle on fd, whose Release must be called.
 func (n *LoopbackNode) newFile(fd int) *LoopbackFile {
-	f := &LoopbackFile{fd: fd, alone: n.RootData.NoPassthrough}
+	var f *LoopbackFile
+	if n.embed().pooled { // nobody else has its handles
+		f = loopbackFiles.Get().(*LoopbackFile)
+	} else {
+		f = new(LoopbackFile)
+	}
+	f.fd, f.alone = fd, n.RootData.NoPassthrough
+	f.state.Store(0)
 	if b := n.embed().bridge; b != nil && b.options.EnableLocks {
 		n.locks.CompareAndSwap(nil, new(lockOwners))
 		f.locks.file.Store(n.locks.Load())
 	}
 	return f
+}
+
+// loopbackFiles are handles for plain nodes.
+var loopbackFiles = sync.Pool{New: func() any { return new(LoopbackFile) }}
+
+func (f *LoopbackFile) recycle() {
+	if f.state.Load() != closing || f.f != nil {
+		return
+	}
+	f.locks.file.Store(nil)
+	f.fd = -1
+	f.open.recycle()
+	loopbackFiles.Put(f)
 }
 
 func (f *LoopbackFile) openFile() *openFile { return &f.open }

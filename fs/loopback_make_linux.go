@@ -222,7 +222,8 @@ func (n *LoopbackNode) Tmpfile(ctx context.Context, flags uint32, mode uint32, o
 
 // Open opens the file below.
 func (n *LoopbackNode) Open(ctx context.Context, flags uint32) (fh FileHandle, fuseFlags uint32, errno syscall.Errno) {
-	fd, errno := n.openFile(fileFlags(flags))
+	var st unix.Statx_t
+	fd, errno := n.openFile(fileFlags(flags), &st)
 	if errno == syscall.ENOENT || errno == syscall.ESTALE {
 		fd, errno = n.openUnnamed(fileFlags(flags), errno)
 	}
@@ -235,7 +236,11 @@ func (n *LoopbackNode) Open(ctx context.Context, flags uint32) (fh FileHandle, f
 			return nil, 0, errno
 		}
 	}
-	return n.newFile(fd), n.openFlags(), 0
+	how := n.openFlags()
+	if n.keepsFile(&st) {
+		how |= fuse.FOPEN_KEEP_CACHE
+	}
+	return n.newFile(fd), how, 0
 }
 
 // openUnnamed opens a file that has lost its name, which programs do through
@@ -249,8 +254,9 @@ func (n *LoopbackNode) openUnnamed(flags int, errno syscall.Errno) (int, syscall
 	return fd, errno
 }
 
-// openFile is openPath with a first try that allocates nothing.
-func (n *LoopbackNode) openFile(flags int) (int, syscall.Errno) {
+// openFile is openPath with a first try that allocates nothing. If that
+// succeeds out gets identity and times; otherwise it is left as it is.
+func (n *LoopbackNode) openFile(flags int, out *unix.Statx_t) (int, syscall.Errno) {
 	p, name := n.parentDir()
 	if p == nil || n.isRoot() {
 		return n.openPath(flags)
@@ -268,7 +274,8 @@ func (n *LoopbackNode) openFile(flags int) (int, syscall.Errno) {
 		return -1, errno
 	}
 	var st unix.Statx_t
-	if errno = sys.StatAt(fd, "", statIdentity, &st); errno == 0 && n.is(&st) {
+	if errno = sys.StatAt(fd, "", statIdentity|unix.STATX_CTIME, &st); errno == 0 && n.is(&st) {
+		*out = st
 		return fd, 0
 	}
 	unix.Close(fd)

@@ -12,6 +12,7 @@ type (
 	dirDescriptor struct{}
 	loopbackState struct{}
 	lockOwners    struct{}
+	lastOpen      struct{}
 )
 
 // NewLoopbackRoot gives an error: a loopback is not supported on this system,

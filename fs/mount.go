@@ -19,6 +19,10 @@ func Mount(dir string, root InodeEmbedder, options *Options) (*fuse.Server, erro
 	// asks for the attributes as well once it sees that they are wanted.
 	mo.ExtraCapabilities |= fuse.CAP_READDIRPLUS_AUTO
 	mo.AutoInvalData = !mo.ExplicitDataCacheControl
+	if b := raw.(*rawBridge); b.plainLoopback() && mo.DisabledCapabilities&fuse.CAP_HANDLE_KILLPRIV_V2 == 0 {
+		b.killPriv = true
+		mo.ExtraCapabilities |= fuse.CAP_HANDLE_KILLPRIV_V2
+	}
 	if mo.EnableAcl { // the umask must not count where a default ACL does
 		mo.ExtraCapabilities |= fuse.CAP_DONT_MASK
 	}

@@ -44,7 +44,7 @@ func (b *rawBridge) finishStatx(n *Inode, out *fuse.StatxOut) {
 		setBlocks(&a)
 		out.Blksize, out.Blocks = a.Blksize, a.Blocks
 	}
-	if b.attrTimeout != 0 && out.Timeout() == 0 {
+	if b.attrTimeout != 0 && out.Timeout() == 0 && !b.staysFresh(uint32(out.Mode)) {
 		out.SetTimeout(b.attrTimeout)
 	}
 }

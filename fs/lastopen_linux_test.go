@@ -1,0 +1,71 @@
+package fs
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluicefs/sluice/fuse"
+)
+
+func ctimeAt(at time.Duration) *unix.Statx_t {
+	return &unix.Statx_t{Ctime: unix.StatxTimestamp{Sec: int64(at / time.Second), Nsec: uint32(at % time.Second)}}
+}
+
+// TestLastOpenUnchanged goes through opens at given times of a file that was
+// changed at given times.
+func TestLastOpenUnchanged(t *testing.T) {
+	const s = time.Second
+	var o lastOpen
+	for _, step := range []struct {
+		name      string
+		ctime     time.Duration
+		now       time.Duration
+		unchanged bool
+	}{
+		{"first open", 10 * s, 20 * s, false},
+		{"no change", 10 * s, 20*s + 1, true},
+		{"changed", 21 * s, 21*s + settled, false},
+		{"no change since", 21 * s, 22 * s, true},
+		{"changed just now", 30 * s, 30*s + settled/2, false},
+		{"perhaps changed within the tick", 30 * s, 31 * s, false},
+		{"settled", 30 * s, 31*s + 1, true},
+		{"ahead of the clock", 50 * s, 40 * s, false},
+		{"still ahead", 50 * s, 41 * s, false},
+	} {
+		if got := o.unchanged(ctimeAt(step.ctime), int64(step.now)); got != step.unchanged {
+			t.Errorf("%s: unchanged = %t, want %t", step.name, got, step.unchanged)
+		}
+	}
+}
+
+// TestLoopbackListFlags lists a directory that does not change: by the cache,
+// until many of its names are looked up after a listing.
+func TestLoopbackListFlags(t *testing.T) {
+	root, err := NewLoopbackRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	NewNodeFS(root, nil)
+	n := root.(*LoopbackNode)
+	n.RootData.open.local = true
+	const cached = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
+	expect := func(what string, want uint32) {
+		t.Helper()
+		if got := n.listFlags(ctimeAt(time.Hour)); got != want {
+			t.Errorf("%s: flags %#x, want %#x", what, got, want)
+		}
+	}
+	expect("first listing", fuse.FOPEN_CACHE_DIR)
+	expect("second listing", cached)
+	n.last.looked.Store(manyLookups)
+	expect("after some look-ups", cached)
+	n.last.looked.Store(manyLookups + 1)
+	for range asideAtATime {
+		expect("after many look-ups", 0)
+	}
+	expect("later", cached)
+	n.embed().pooled = false
+	expect("a node of another type", 0)
+}

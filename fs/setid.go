@@ -1,0 +1,78 @@
+package fs
+
+import (
+	"syscall"
+
+	"github.com/sluicefs/sluice/fuse"
+)
+
+// With HANDLE_KILLPRIV_V2 the kernel leaves it to the file system to take the
+// set-id bits from a file that is written to, and in turn stops asking for
+// security.capability before each WRITE. It marks the requests of callers who
+// may not keep the bits, but for FALLOCATE and COPY_FILE_RANGE, for which the
+// user decides. A file system below removes capabilities by itself.
+
+// setIDDropper is a node or a handle that takes the bits away at little cost.
+type setIDDropper interface {
+	dropSetID(by *fuse.Caller) syscall.Errno
+}
+
+// withoutSetID returns the mode of a regular file of a group once somebody has
+// written to it. Without the execution bit of the group the set-group-id bit
+// means something else, and stays if a member of the group writes.
+func withoutSetID(mode, gid uint32, by *fuse.Caller) uint32 {
+	if mode&syscall.S_IXGRP != 0 || mode&syscall.S_ISGID != 0 && by.Gid != gid && !inGroup(by.Pid, gid) {
+		mode &^= syscall.S_ISGID
+	}
+	return mode &^ syscall.S_ISUID
+}
+
+// dropSetID takes the set-id bits from n, which is about to be changed.
+func (b *rawBridge) dropSetID(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+	if n.mode != syscall.S_IFREG {
+		return 0
+	}
+	if d, ok := f.(setIDDropper); ok {
+		return d.dropSetID(&ctx.Caller)
+	}
+	if d, ok := n.ops.(setIDDropper); ok {
+		return d.dropSetID(&ctx.Caller)
+	}
+	return b.dropSetIDByMode(ctx, n, f)
+}
+
+// dropSetIDByMode is dropSetID with the methods that any node has.
+func (b *rawBridge) dropSetIDByMode(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+	var out fuse.AttrOut
+	if g, ok := n.ops.(NodeGetattrer); ok {
+		if errno := g.Getattr(ctx, f, &out); errno != 0 {
+			return errno
+		}
+	}
+	mode := withoutSetID(out.Mode, out.Gid, &ctx.Caller)
+	if mode == out.Mode {
+		return 0
+	}
+	s, ok := n.ops.(NodeSetattrer)
+	if !ok {
+		return syscall.EPERM
+	}
+	var in fuse.SetAttrIn
+	in.Valid, in.Mode = fuse.FATTR_MODE, mode&07777
+	return s.Setattr(ctx, f, &in, &out)
+}
+
+// dropSetIDForUser is dropSetID for requests that the kernel does not mark.
+func (b *rawBridge) dropSetIDForUser(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+	if !b.killPriv || ctx.Uid == 0 {
+		return 0
+	}
+	return b.dropSetID(ctx, n, f)
+}
+
+// staysFresh reports whether the kernel has to ask for the attributes of a
+// file each time. A set-id bit goes by a write that the kernel itself may do
+// (passthrough), and it would go on to run the program with it.
+func (b *rawBridge) staysFresh(mode uint32) bool {
+	return b.killPriv && mode&syscall.S_IFMT == syscall.S_IFREG && mode&(syscall.S_ISUID|syscall.S_ISGID) != 0
+}
