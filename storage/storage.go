@@ -111,6 +111,7 @@ const (
 	HasCRC32C                         // CRC32C is meant
 	InGroup                           // Group is meant: batch or zran
 	Encrypted
+	StoredDigest // Digest is of the group's stored bytes: there is none of the contents
 )
 
 // Chunk is the unit of fetch and verification. Offsets and sizes are claims
@@ -143,6 +144,7 @@ type Group struct {
 	Deflate    bool
 	Bits       uint8
 	BitsByte   byte // the byte before Offset, of which Bits bits belong to the stream
+	Lead       bool // that byte is not known, but the first one of the stored range
 	Dictionary []byte
 	// Base is the uncompressed offset in the blob at which the group starts.
 	Base int64
@@ -177,7 +179,8 @@ type Reader interface {
 	// ReadExtents fills p with the bytes of the extents, which lie one after
 	// another in a file and are together at least len(p) long; p starts at
 	// the first byte of ext[0]. All of p is filled, or there is an error: a
-	// byte that has not been verified is never given out as good.
+	// byte that has not been verified is never given out as good. Extents
+	// beyond the end of p are what will likely be read next.
 	ReadExtents(ctx context.Context, p []byte, ext []Extent) error
 }
 

@@ -26,6 +26,10 @@ type Layer struct {
 	ID          string // hex SHA-256 of the stored bytes
 	Size        int64  // stored bytes
 	Annotations map[string]string
+
+	// For a layer without a table of contents of its own, one of them:
+	ZTOC []byte        // the zTOC that a SOCI index has of the layer; the tree's blob is called SOCIBlob
+	Tar  io.ReadSeeker // the layer, uncompressed, as are ID and Size; only headers are read
 }
 
 // Annotations of layers that have a table of contents. Both spellings of the
@@ -157,6 +161,31 @@ func locate(ctx context.Context, b storage.Backend, l *Layer) (at location, err 
 	return at, err
 }
 
+// open puts a layer on top, whatever table it has.
+func (m *merger) open(ctx context.Context, b storage.Backend, l *Layer) error {
+	switch {
+	case l.ZTOC != nil:
+		return m.ztoc(l)
+	case l.Tar != nil:
+		return m.tar(ctx, l)
+	}
+	toc, c, end, err := fetchTOC(ctx, b, l)
+	if err != nil {
+		return err
+	}
+	entries, err := parseTOC(toc)
+	if err != nil {
+		return err
+	}
+	k := newChunker(l, len(m.blobs), c, end, entries)
+	if err := m.layer(entries, k); err != nil {
+		return err
+	}
+	k.finish()
+	m.blobs = append(m.blobs, k.blob)
+	return nil
+}
+
 func le64(b []byte) (v int64) {
 	for i := range 8 {
 		v |= int64(b[i]) << (8 * i)
@@ -223,14 +252,10 @@ func Open(ctx context.Context, b storage.Backend, layers []Layer) (image.Tree, e
 	m := newMerger()
 	for i := range layers {
 		l := &layers[i]
-		if len(l.ID) != 64 || l.Size < 0 {
+		if len(l.ID) < 64 || l.Size < 0 {
 			return nil, bad("layer %q of %d bytes", l.ID, l.Size)
 		}
-		toc, c, end, err := fetchTOC(ctx, b, l)
-		if err == nil {
-			err = m.layer(l, toc, c, end)
-		}
-		if err != nil {
+		if err := m.open(ctx, b, l); err != nil {
 			return nil, fmt.Errorf("layer %s: %w", l.ID, err)
 		}
 	}

@@ -61,20 +61,21 @@ const maxMade = 1 << 20
 
 func newMerger() *merger { return &merger{root: newDir()} }
 
-// layer puts the layer with that table of contents on top; its chunks end at
-// end.
-func (m *merger) layer(l *Layer, toc []byte, c storage.Compressor, end int64) error {
-	entries, err := parseTOC(toc)
-	if err != nil {
-		return err
-	}
+// content says which chunks have the bytes of a file.
+type content interface {
+	// file returns those of the regular file that entries begin with, and how
+	// many entries it takes.
+	file(entries []tocEntry) (spans []span, n int, err error)
+}
+
+// layer puts the layer with those entries on top.
+func (m *merger) layer(entries []tocEntry, k content) error {
 	m.current++
 	for i := range entries {
 		if err := m.whiteout(entries[i].Name); err != nil {
 			return err
 		}
 	}
-	k := newChunker(l, len(m.blobs), c, end, entries)
 	prefetchEnd := int64(0)
 	for i := range entries {
 		if entries[i].Name == landmark {
@@ -85,6 +86,7 @@ func (m *merger) layer(l *Layer, toc []byte, c storage.Compressor, end int64) er
 		n := 1
 		if e := &entries[0]; e.Type != "chunk" {
 			var added *node
+			var err error
 			if added, n, err = m.add(k, entries); err != nil {
 				return err
 			}
@@ -94,8 +96,6 @@ func (m *merger) layer(l *Layer, toc []byte, c storage.Compressor, end int64) er
 		}
 		entries = entries[n:]
 	}
-	k.finish()
-	m.blobs = append(m.blobs, k.blob)
 	return nil
 }
 
@@ -143,7 +143,7 @@ func (m *merger) parent(parts []string) (*node, error) {
 
 // add adds the entry that entries begin with. It returns the inode, nil if
 // the entry is no file of the image, and how many entries it takes.
-func (m *merger) add(k *chunker, entries []tocEntry) (*node, int, error) {
+func (m *merger) add(k content, entries []tocEntry) (*node, int, error) {
 	e := &entries[0]
 	parts, ok := components(e.Name)
 	if !ok {
@@ -211,7 +211,7 @@ var types = map[string]uint32{
 }
 
 // inode makes the inode of the entry that entries begin with.
-func (m *merger) inode(k *chunker, entries []tocEntry) (n *node, taken int, err error) {
+func (m *merger) inode(k content, entries []tocEntry) (n *node, taken int, err error) {
 	e := &entries[0]
 	typ, ok := types[e.Type]
 	if !ok {

@@ -106,7 +106,8 @@ func parseDigest(s string) (d storage.Digest, ok bool) {
 // span is a chunk and where it stands in its file.
 type span struct {
 	off   int64
-	size  int64 // of the chunk, or of a hole
+	size  int64  // of the chunk, or of a hole
+	skip  uint32 // bytes of the chunk before those of the file
 	chunk storage.Chunk
 }
 

@@ -195,7 +195,7 @@ func (t *tree) Extents(dst []storage.Extent, nid uint64, off, length int64) ([]s
 		s := &n.spans[i]
 		e := storage.Extent{FileOffset: off, Length: min(end, s.off+s.size) - off}
 		if s.chunk.Blob != nil {
-			e.ChunkOffset, e.Chunk = uint32(off-s.off), s.chunk
+			e.ChunkOffset, e.Chunk = s.skip+uint32(off-s.off), s.chunk
 		}
 		dst = append(dst, e)
 		off += e.Length

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluicefs/sluice/internal/source"
 	"github.com/sluicefs/sluice/storage/cache"
 )
 
@@ -19,14 +21,15 @@ func newCacheCmd(env *Env) *cobra.Command {
 		Short: "Look after the chunks that mounts have fetched",
 		Long: `Look after the chunks that mounts have fetched. All commands may be used
 while mounts are running: what they use is left to them.`,
-		Args: needArgs(cobra.NoArgs),
+		Args: groupArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().StringVar(&dir, "cache-dir", defaultCacheDir(env), "directory for fetched data, as given to mount")
 	open := func() (*cache.Cache, error) {
 		return cache.Open(filepath.Join(dir, "chunks"), cache.Options{Log: slog.New(slog.DiscardHandler)})
 	}
-	cmd.AddCommand(newCacheListCmd(env, open), newCacheCheckCmd(env, open), newCachePruneCmd(env, open), newCachePinCmd(env, open), newCacheLimitCmd(env, open))
+	converted := func() ([]source.Converted, error) { return source.ListConverted(dir) }
+	cmd.AddCommand(newCacheListCmd(env, open, converted), newCacheCheckCmd(env, open), newCachePruneCmd(env, open, converted), newCachePinCmd(env, open), newCacheLimitCmd(env, open))
 	return cmd
 }
 
@@ -39,12 +42,14 @@ func withCache(open func() (*cache.Cache, error), f func(c *cache.Cache) error) 
 	return errors.Join(f(c), c.Close())
 }
 
-func newCacheListCmd(env *Env, open func() (*cache.Cache, error)) *cobra.Command {
+func newCacheListCmd(env *Env, open func() (*cache.Cache, error), converted func() ([]source.Converted, error)) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "ls",
 		Aliases: []string{"list"},
-		Short:   "List the blobs of which something is cached",
+		Short:   "List what is cached",
+		Long: `List the blobs of which chunks are cached, and under the digests of their
+manifests ("sha256:…") the plain images that had to be fetched as a whole.`,
 		Example: "  sluice cache ls\n  sluice cache ls --json",
 		Args:    needArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
@@ -52,6 +57,13 @@ func newCacheListCmd(env *Env, open func() (*cache.Cache, error)) *cobra.Command
 				list, err := c.List()
 				if err != nil {
 					return err
+				}
+				whole, err := converted()
+				if err != nil {
+					return err
+				}
+				for _, w := range whole {
+					list = append(list, cache.Entry{Name: w.Digest, Bytes: w.Size, OnDisk: w.Size, LastUse: w.LastUse, InUse: w.InUse})
 				}
 				if asJSON {
 					return printJSON(env.Stdout, list)
@@ -69,11 +81,14 @@ func newCacheListCmd(env *Env, open func() (*cache.Cache, error)) *cobra.Command
 }
 
 func lastUse(e *cache.Entry) string {
-	if e.Chunks == 0 {
+	if e.LastUse.IsZero() || e.Chunks == 0 && !isWhole(e.Name) {
 		return "-"
 	}
 	return e.LastUse.Format(time.DateTime)
 }
+
+// isWhole reports whether an entry is an image and not a blob.
+func isWhole(name string) bool { return strings.HasPrefix(name, "sha256:") }
 
 func cacheState(e *cache.Entry) string {
 	switch {
@@ -121,15 +136,16 @@ taken out of the cache, to be fetched again when it is read. The exit code is
 	return cmd
 }
 
-func newCachePruneCmd(env *Env, open func() (*cache.Cache, error)) *cobra.Command {
+func newCachePruneCmd(env *Env, open func() (*cache.Cache, error), converted func() ([]source.Converted, error)) *cobra.Command {
 	var to string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "prune [BLOB...]",
 		Short: "Take chunks out of the cache",
-		Long: `Take out the named blobs; or without names, what was not used for the longest
-time, until the cache takes no more than --to (default 0: all that is not in
-use). Blobs that are pinned or in use by a mount stay.`,
+		Long: `Take out the named blobs and images; or without names, what was not used for
+the longest time, until the cache takes no more than --to (default 0: all that
+is not in use). Blobs that are pinned or in use by a mount stay. Chunks go
+first, then images that had to be fetched as a whole.`,
 		Example: "  sluice cache prune --to 10G\n  sluice cache prune",
 		RunE: func(_ *cobra.Command, args []string) error {
 			limit, err := parseSize(to)
@@ -137,17 +153,19 @@ use). Blobs that are pinned or in use by a mount stay.`,
 				return usageError{fmt.Errorf("--to: %w", err)}
 			}
 			return withCache(open, func(c *cache.Cache) error {
-				before := c.Used()
+				p := pruner{cache: c, converted: converted}
+				var freed int64
 				if len(args) > 0 {
-					err = c.Remove(args...)
+					freed, err = p.remove(args)
 				} else {
-					_, err = c.Trim(limit)
+					freed, err = p.trim(limit)
 				}
-				freed := max(before-c.Used(), 0)
+				used, usedErr := p.used()
+				err = errors.Join(err, usedErr)
 				if asJSON {
-					return errors.Join(err, printJSON(env.Stdout, map[string]int64{"freed": freed, "used": c.Used()}))
+					return errors.Join(err, printJSON(env.Stdout, map[string]int64{"freed": freed, "used": used}))
 				}
-				fmt.Fprintf(env.Stdout, "%s freed, the cache takes %s\n", bytesText(freed), bytesText(c.Used()))
+				fmt.Fprintf(env.Stdout, "%s freed, the cache takes %s\n", bytesText(freed), bytesText(used))
 				return err
 			})
 		},

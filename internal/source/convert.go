@@ -17,8 +17,8 @@ import (
 
 // convertedDir is where images lie that were made of plain ones, in the cache
 // directory: a directory for each, called by the hex digest of the manifest.
-// It is complete when the bootstrap is in it, and in use while somebody has
-// the lock of the file beside it.
+// It is complete when the bootstrap or the SOCI index is in it, and in use
+// while somebody has the lock of the file beside it.
 const (
 	convertedDir  = "converted"
 	convertedBoot = "image.boot"
@@ -39,7 +39,7 @@ func (i *Image) convert(ctx context.Context, d *description, open opener, o *Opt
 	}
 	i.closers = append(i.closers, lock)
 	if !complete(dir) {
-		err = i.build(ctx, d, open, boot, o)
+		err = i.fetchPlain(ctx, d, open, dir, o)
 	}
 	if err == nil {
 		err = lock.share()
@@ -50,21 +50,51 @@ func (i *Image) convert(ctx context.Context, d *description, open opener, o *Opt
 	if err != nil {
 		return "", err
 	}
+	now := time.Now()
+	if here(dir, sociSaved) {
+		_ = os.Chtimes(filepath.Join(dir, sociSaved), now, now)
+		if i.Tree == nil {
+			err = i.openSOCI(ctx, d, dir)
+		}
+		return "", err
+	}
 	b, err := localBackend(dir)
 	if err != nil {
 		return "", err
 	}
 	i.Whole, i.Stored, i.MetaBytes = true, sizeOfFiles(dir), 0
-	now := time.Now()
 	_ = os.Chtimes(boot, now, now) // when it was used last
 	i.use(b)
 	return boot, nil
 }
 
 // complete reports whether the image in dir is all there.
-func complete(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, convertedBoot))
+func complete(dir string) bool { return here(dir, convertedBoot) || here(dir, sociSaved) }
+
+func here(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
 	return err == nil
+}
+
+// fetchPlain brings what there has to be on this machine of a plain image:
+// little if it has a SOCI index that holds good, else all.
+func (i *Image) fetchPlain(ctx context.Context, d *description, open opener, dir string, o *Options) error {
+	if i.repo != nil {
+		found, err := i.fetchSOCI(ctx, i.repo, d, dir, o)
+		if err == nil && found {
+			if err = i.openSOCI(ctx, d, dir); err == nil {
+				return nil
+			}
+			_ = os.Remove(filepath.Join(dir, sociSaved))
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			o.warn("%s: its SOCI index is of no use: %v", i.Ref, err)
+		}
+	}
+	return i.build(ctx, d, open, filepath.Join(dir, convertedBoot), o)
 }
 
 // build fetches the layers and writes the image.
@@ -141,8 +171,10 @@ func ListConverted(cacheDir string) ([]Converted, error) {
 		}
 		c := Converted{Digest: "sha256:" + e.Name(), dir: filepath.Join(top, e.Name())}
 		c.Size = sizeOfFiles(c.dir)
-		if fi, err := os.Stat(filepath.Join(c.dir, convertedBoot)); err == nil {
-			c.LastUse = fi.ModTime()
+		for _, name := range []string{convertedBoot, sociSaved} {
+			if fi, err := os.Stat(filepath.Join(c.dir, name)); err == nil {
+				c.LastUse = fi.ModTime()
+			}
 		}
 		if l, err := tryLock(c.dir); err == nil {
 			l.Close()
@@ -161,9 +193,11 @@ func (c *Converted) Remove() error {
 		return fmt.Errorf("%s: %w", c.Digest, err)
 	}
 	defer l.Close()
-	// The bootstrap first: without it the rest is nothing.
-	if err := os.Remove(filepath.Join(c.dir, convertedBoot)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	// What makes it complete goes first: without that the rest is nothing.
+	for _, name := range []string{convertedBoot, sociSaved} {
+		if err := os.Remove(filepath.Join(c.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	return errors.Join(os.RemoveAll(c.dir), os.Remove(lockPath(c.dir)))
 }

@@ -68,6 +68,7 @@ type Image struct {
 	MetaBytes int64     // bytes of metadata as stored
 	Whole     bool      // all of it lies on this machine, as it was a plain image
 
+	repo    *repository     // of an image in a registry
 	lazy    []estargz.Layer // of a plain image whose layers have tables of contents
 	closers []io.Closer
 }
@@ -124,6 +125,9 @@ func (i *Image) locate(ctx context.Context, o *Options) (boot string, err error)
 }
 
 func (i *Image) openTree(ctx context.Context, boot string) error {
+	if i.Tree != nil {
+		return nil // by a SOCI index
+	}
 	if i.lazy != nil {
 		return i.openLazy(ctx)
 	}
@@ -147,6 +151,7 @@ func (i *Image) fromRegistry(ctx context.Context, o *Options) (string, error) {
 		return "", err
 	}
 	i.use(r)
+	i.repo = r
 	d, err := r.resolve(ctx, i.Ref, filepath.Join(o.CacheDir, "manifests"))
 	if err != nil {
 		return "", err

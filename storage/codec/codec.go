@@ -62,14 +62,27 @@ func Decode(dst, stored []byte, ch *storage.Chunk) error {
 }
 
 // DecodeGroup fills dst, whose length is the group's uncompressed size, with
-// the contents of the group that ch is in.
+// the contents of the group that ch is in. It verifies stored bytes that have
+// a digest of their own.
 func DecodeGroup(dst, stored []byte, ch *storage.Chunk) error {
 	g := ch.Group
 	if g == nil || uint32(len(dst)) != g.UncompressedSize {
 		return ErrSize
 	}
+	if ch.Flags&storage.StoredDigest != 0 {
+		if got := Sum(stored, ch.Digest.Algorithm); got != ch.Digest {
+			return &MismatchError{Got: got.String(), Want: ch.Digest.String()}
+		}
+	}
 	if g.Deflate {
-		p := seek.Point{Bits: g.Bits, First: g.BitsByte, Window: g.Dictionary, Head: g.Dictionary == nil && g.Bits == 0 && gzipHead(stored)}
+		first := g.BitsByte
+		if g.Lead {
+			if len(stored) == 0 {
+				return ErrSize
+			}
+			first, stored = stored[0], stored[1:]
+		}
+		p := seek.Point{Bits: g.Bits, First: first, Window: g.Dictionary, Head: g.Dictionary == nil && g.Bits == 0 && gzipHead(stored)}
 		return seek.Inflate(dst, stored, p)
 	}
 	stored, err := decrypted(stored, ch)

@@ -161,7 +161,7 @@ func (c *Client) fail(op, blob string, res *http.Response, n int, err error) err
 	e := &backend.Error{Op: op, Where: c.o.Where, Blob: blob, Done: n, Err: backend.Redact(err)}
 	if res != nil && res.StatusCode != http.StatusOK && res.StatusCode != http.StatusPartialContent {
 		e.Status = res.StatusCode
-		e.RetryAfter = retryAfter(res.Header.Get("Retry-After"), time.Now())
+		e.RetryAfter = RetryAfter(res.Header.Get("Retry-After"), time.Now())
 	}
 	if e.Status == http.StatusRequestedRangeNotSatisfiable {
 		e.Final, e.Err = true, io.ErrUnexpectedEOF
@@ -241,8 +241,8 @@ func contentRange(s string) (from, to, total int64, ok bool) {
 	return from, to, total, err1 == nil && err2 == nil && from >= 0 && to >= from
 }
 
-// retryAfter parses seconds or a date.
-func retryAfter(s string, now time.Time) time.Duration {
+// RetryAfter parses the header of that name: seconds or a date.
+func RetryAfter(s string, now time.Time) time.Duration {
 	if n, err := strconv.Atoi(s); err == nil && n >= 0 {
 		return time.Duration(min(n, 24*3600)) * time.Second
 	}

@@ -29,7 +29,7 @@ func TestRetryAfter(t *testing.T) {
 		"": 0, "7": 7 * time.Second, "-1": 0, "soon": 0, "Fri, 02 Jan 2026 03:04:35 GMT": 30 * time.Second,
 		"Fri, 02 Jan 2026 03:04:00 GMT": 0, "99999999": 24 * time.Hour,
 	} {
-		if got := retryAfter(s, now); got != want {
+		if got := RetryAfter(s, now); got != want {
 			t.Errorf("%q: got %v, want %v", s, got, want)
 		}
 	}

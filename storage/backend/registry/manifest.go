@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluicefs/sluice/storage"
 	"github.com/sluicefs/sluice/storage/backend"
+	"github.com/sluicefs/sluice/storage/backend/ranged"
 )
 
 // Limits of manifests.
@@ -92,35 +93,50 @@ func validRef(ref string) bool {
 const manifestTime = 30 * time.Second
 
 func (e *endpoint) manifest(ctx context.Context, ref string) (*Manifest, error) {
+	want := ""
+	if strings.Contains(ref, ":") {
+		want = ref
+	}
+	return e.get(ctx, "manifests/"+ref, want)
+}
+
+// get fetches what lies at a path of the repository and is a manifest or an
+// index. Unless want is "" it has that digest.
+func (e *endpoint) get(ctx context.Context, path, want string) (*Manifest, error) {
 	ctx, cancel := context.WithTimeout(ctx, manifestTime)
 	defer cancel()
 	where, _ := strings.CutPrefix(strings.TrimPrefix(e.base, "https://"), "http://")
-	fail := func(status int, err error) error {
-		return &backend.Error{Op: "manifest", Where: where + ":" + ref, Status: status, Err: backend.Redact(err)}
+	_, ref, _ := strings.Cut(path, "/")
+	ref, _, _ = strings.Cut(ref, "?")
+	where += ":" + ref
+	fail := func(err error) error {
+		return &backend.Error{Op: "manifest", Where: where, Err: backend.Redact(err)}
 	}
-	res, err := e.follow(ctx, e.base+"/manifests/"+ref)
+	res, err := e.follow(ctx, e.base+"/"+path)
 	if err != nil {
 		var own *backend.Error
 		if errors.As(err, &own) {
 			return nil, err
 		}
-		return nil, fail(0, err)
+		return nil, fail(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fail(res.StatusCode, errors.New(strings.ToLower(http.StatusText(res.StatusCode))))
+		return nil, &backend.Error{
+			Op: "manifest", Where: where, Status: res.StatusCode, Err: errors.New(strings.ToLower(http.StatusText(res.StatusCode))),
+			RetryAfter: ranged.RetryAfter(res.Header.Get("Retry-After"), time.Now()),
+		}
 	}
 	raw, err := io.ReadAll(io.LimitReader(res.Body, MaxManifest+1))
 	if err != nil {
-		return nil, fail(0, err)
+		return nil, fail(err)
 	}
-	want := ref
-	if !strings.Contains(ref, ":") {
+	if want == "" {
 		want = res.Header.Get("Docker-Content-Digest")
 	}
 	m, err := ParseManifest(raw, want)
 	if err != nil {
-		return nil, &backend.Error{Op: "manifest", Where: where + ":" + ref, Final: true, Err: err}
+		return nil, &backend.Error{Op: "manifest", Where: where, Final: true, Err: err}
 	}
 	return m, nil
 }
