@@ -28,6 +28,8 @@ type ExportOptions struct {
 	Verity   bool
 	Progress func(bytes int64)
 	Total    func(bytes int64)
+
+	volatile bool // as that of Output
 }
 
 // ExportResult says what Export has written.
@@ -62,7 +64,7 @@ func Export(ctx context.Context, tree image.Tree, blobs storage.Backend, path st
 	if err != nil {
 		return nil, err
 	}
-	set, err := Output{Bootstrap: path}.begin()
+	set, err := Output{Bootstrap: path, volatile: o.volatile}.begin()
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ func FuzzTars(f *testing.F) {
 	f.Fuzz(func(t *testing.T, lower, upper []byte) {
 		for _, opt := range []Options{{Version: 6, ChunkSize: 4096}, {Version: 5, Whiteouts: WhiteoutsOverlayfs}, {Version: 5, Chunking: ContentChunks, ChunkSize: 4096}} {
 			dir := t.TempDir()
-			out := Output{Bootstrap: filepath.Join(dir, "image.boot"), BlobDir: dir}
+			out := Output{Bootstrap: filepath.Join(dir, "image.boot"), BlobDir: dir, volatile: true}
 			_, err := Create(t.Context(), Tars(bytesLayer("lower", lower), bytesLayer("upper", upper)), out, opt)
 			if err != nil {
 				if left := list(t, dir); len(left) != 0 {
@@ -51,7 +51,7 @@ func FuzzMerge(f *testing.F) {
 			dir := f.TempDir()
 			path := filepath.Join(dir, "boot")
 			opt := Options{Version: version, ChunkSize: 4096, Whiteouts: WhiteoutsNone, Prefetch: PrefetchFS, PrefetchPaths: []string{"/"}}
-			if _, err := Create(f.Context(), Tars(bytesLayer("layer", archive(f, lines...))), Output{Bootstrap: path, BlobDir: dir}, opt); err != nil {
+			if _, err := Create(f.Context(), Tars(bytesLayer("layer", archive(f, lines...))), Output{Bootstrap: path, BlobDir: dir, volatile: true}, opt); err != nil {
 				f.Fatal(err)
 			}
 			b, err := os.ReadFile(path)
@@ -71,7 +71,7 @@ func FuzzMerge(f *testing.F) {
 			return
 		}
 		defer tree.Close()
-		out := Output{Bootstrap: path + ".merged"}
+		out := Output{Bootstrap: path + ".merged", volatile: true}
 		if _, err := Merge(t.Context(), []MergeLayer{{Tree: tree}, {Tree: tree}}, out, Options{}); err != nil {
 			return
 		}
@@ -79,6 +79,15 @@ func FuzzMerge(f *testing.F) {
 		if err != nil {
 			t.Fatalf("the merged image: %v", err)
 		}
-		merged.Close()
+		defer merged.Close()
+		// There are no blobs: only an image without data can be exported.
+		if _, err := Export(t.Context(), merged, nil, path+".flat", ExportOptions{volatile: true}); err != nil {
+			return
+		}
+		flat, err := detect.Open(path+".flat", nil)
+		if err != nil {
+			t.Fatalf("the exported image: %v", err)
+		}
+		flat.Close()
 	})
 }

@@ -91,7 +91,7 @@ func sameLines(t testing.TB, what string, got, want map[string]string) {
 func create(t testing.TB, src Source, opt Options) (tree image.Tree, res *Result, dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	res, err := Create(t.Context(), src, Output{Bootstrap: filepath.Join(dir, "image.boot"), BlobDir: dir}, opt)
+	res, err := Create(t.Context(), src, Output{Bootstrap: filepath.Join(dir, "image.boot"), BlobDir: dir, volatile: true}, opt)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -138,7 +138,7 @@ func agrees(a, b image.Info) error {
 
 // publish encodes the image, writes it to out.Bootstrap and says what it is.
 func (m *model) publish(out Output) (*Result, error) {
-	set, err := Output{Bootstrap: out.Bootstrap}.begin()
+	set, err := Output{Bootstrap: out.Bootstrap, volatile: out.volatile}.begin()
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,8 @@ type Reader struct {
 
 var _ storage.Reader = (*Reader)(nil)
 
-// NewReader returns a reader of what b stores.
+// NewReader returns a reader of what b stores. With a nil b there are holes to
+// read and nothing else.
 func NewReader(b storage.Backend) *Reader { return &Reader{b: b} }
 
 // maxStored bounds the stored bytes read at once.
@@ -89,6 +90,9 @@ func (r *Reader) decode(ctx context.Context, ch *storage.Chunk) error {
 func (r *Reader) fetch(ctx context.Context, ch *storage.Chunk, off int64, n uint32) error {
 	if n > maxStored {
 		return fmt.Errorf("%d stored bytes are too many", n)
+	}
+	if r.b == nil {
+		return fmt.Errorf("blob %s is not at hand", ch.Blob.ID)
 	}
 	r.stored = grow(r.stored, n)
 	return r.b.ReadAt(ctx, ch.Blob.ID, r.stored, off)
