@@ -15,7 +15,7 @@ import (
 	"github.com/sluicefs/sluice/internal/mmap"
 )
 
-var seeds = [...]string{"plain.erofs", "chunks.erofs", "lz4.erofs"}
+var seeds = [...]string{"plain.erofs", "chunks.erofs", "lz4.erofs", "zstd.erofs", "deflate.erofs"}
 
 func open(t *testing.T, file string, devices ...erofs.BlobStore) *erofs.Image {
 	t.Helper()
