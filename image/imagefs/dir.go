@@ -140,7 +140,7 @@ func (f *FS) GetXAttr(_ <-chan struct{}, header *fuse.InHeader, attr string, des
 // behind it, into dest; a dest of no bytes asks for the size.
 func (f *FS) ListXAttr(_ <-chan struct{}, header *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
 	if f.opts.NoXattrs {
-		return 0, fuse.ENOSYS
+		return 0, fuse.OK // unlike for a value, programs take "not supported" for a failure here
 	}
 	nid := f.ids.nid(header.NodeId)
 	size := 0

@@ -215,6 +215,9 @@ func TestXattrs(t *testing.T) {
 	if _, st := New(tree, r, Options{NoXattrs: true}).GetXAttr(nil, h, "user.k", nil); st != fuse.ENOSYS {
 		t.Errorf("without xattrs: %v, want ENOSYS", st)
 	}
+	if n, st := New(tree, r, Options{NoXattrs: true}).ListXAttr(nil, h, nil); n != 0 || st != fuse.OK {
+		t.Errorf("names without xattrs: %d, %v, want none", n, st)
+	}
 }
 
 func TestSeekDataAndHole(t *testing.T) {

@@ -97,7 +97,6 @@ func (t *Target) show(img *source.Image, store *cache.Cache, c Config) error {
 	t.FS, t.Image, t.Type = i.FS, i, "image"
 	t.Fuse.Options = append(t.Fuse.Options, "ro", "default_permissions")
 	t.Fuse.EnableSymlinkCaching = true
-	t.Fuse.DisableXAttrs = noXattrs
 	t.Fuse.EnableAcl = !noXattrs
 	t.Fuse.MaxBackground = 64
 	return nil
