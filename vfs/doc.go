@@ -41,9 +41,10 @@
 // # Another process
 //
 // A union is [fuse.Stateful]: one in another process, with the same file
-// systems attached, goes on with the same node ids. Which of them the kernel
-// still holds is not known exactly there: a file system from before that is
-// detached, even lazily, is used no more at once, and its slot stays taken.
+// systems attached, goes on with the same node ids. After a planned change of
+// process ([FS.Exact]) it also knows what the kernel holds of each; after a
+// crash it does not, and a file system from before that is detached lazily is
+// served until the unmount.
 //
 // # Locks
 //

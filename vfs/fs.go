@@ -50,6 +50,7 @@ type FS struct {
 	next    uint64 // slot to try next
 	gen     uint64 // generation of the last Mount
 	mounts  map[*Mount]struct{}
+	leaving map[uint64]*Mount // by slot, before RestoreState
 	ending  bool
 
 	roots rootHandles
@@ -315,7 +316,7 @@ func (f *FS) reap(m *Mount, names []string) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
-		if m.active.Load() == 0 && (m.state.Load() == strictly || m.unused() || m.restored) {
+		if m.active.Load() == 0 && (m.state.Load() == strictly || m.unused()) {
 			m.release()
 		}
 		if m.state.Load() == released && m.restored {

@@ -28,8 +28,9 @@ type Mount struct {
 	root bool // attached at the root: its node 1 is the kernel's
 
 	since    time.Time
-	restored bool // what the kernel holds of it is not known exactly
-	entry    *dir // where it is attached, for its ".." and what is attached below
+	restored bool     // what the kernel holds of it is not known exactly
+	saved    [2]int64 // references and open files as the predecessor counted them
+	entry    *dir     // where it is attached, for its ".." and what is attached below
 
 	refs   atomic.Int64 // references that the kernel has to its nodes
 	opens  atomic.Int64 // open files and directories
@@ -62,6 +63,10 @@ func (m *Mount) FileSystem() fuse.RawFileSystem { return m.fs }
 
 // Since returns when it was attached.
 func (m *Mount) Since() time.Time { return m.since }
+
+// Slot returns the number that the node ids of the file system have in their
+// upper 16 bits.
+func (m *Mount) Slot() uint64 { return m.slot }
 
 // Done is closed when the file system has been detached and will not be
 // called any more; its OnUnmount has returned.

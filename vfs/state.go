@@ -29,6 +29,8 @@ type savedMount struct {
 	LastNum  uint64              `json:"last_number,omitempty"`
 	NoOpen   bool                `json:"no_open,omitempty"`
 	NoDir    bool                `json:"no_opendir,omitempty"`
+	Refs     int64               `json:"refs,omitempty"`
+	Opens    int64               `json:"opens,omitempty"`
 	FS       []byte              `json:"fs,omitempty"` // of a file system that is fuse.Stateful
 }
 
@@ -51,8 +53,12 @@ type savedHandle struct {
 
 // heldElsewhere is added to the counts of a restored Mount: what the kernel
 // got from its predecessor after the state was saved is not known, so its slot
-// is not used again.
+// is not used again. See [FS.Exact].
 const heldElsewhere = 1 << 40
+
+// afterState is how many ids of each kind are left out by a successor: the
+// predecessor may have given some after it saved its state.
+const afterState = 16
 
 // SaveState tells which file system has which node ids, so that a union in
 // another process can go on with them. It implements [fuse.Stateful].
@@ -83,6 +89,10 @@ func (m *Mount) save() (savedMount, error) {
 		Path: m.path, Slot: m.slot, Gen: m.gen, Detached: m.state.Load() != attached,
 		NoOpen: m.noOpen.Load(), NoDir: m.noOpendir.Load(),
 	}
+	s.Opens, s.Refs = m.InUse()
+	if m.restored {
+		s.Refs, s.Opens = heldElsewhere, heldElsewhere
+	}
 	m.ids.mu.Lock()
 	s.LastNum = m.ids.last
 	for _, n := range m.ids.to {
@@ -92,7 +102,7 @@ func (m *Mount) save() (savedMount, error) {
 		s.Numbers[n.number] = savedNum{n.id, n.refs}
 	}
 	m.ids.mu.Unlock()
-	if st, ok := m.fs.(fuse.Stateful); ok && !s.Detached {
+	if st, ok := m.fs.(fuse.Stateful); ok && m.state.Load() < strictly {
 		var err error
 		s.FS, err = st.SaveState()
 		return s, err
@@ -108,9 +118,37 @@ func (d *dir) each(path string, do func(path string, d *dir)) {
 	}
 }
 
+// Leave makes m a file system that was detached lazily in the predecessor,
+// where it had a slot, and is still in use. It is called before RestoreState.
+func (f *FS) Leave(slot uint64, p string, fs fuse.RawFileSystem) *Mount {
+	m := &Mount{fs: fs, path: p, since: f.opts.Now(), done: make(chan struct{}), idle: make(chan struct{}, 1)}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m.entry = &dir{parent: f.tree}
+	if f.leaving == nil {
+		f.leaving = map[uint64]*Mount{}
+	}
+	f.leaving[slot] = m
+	return m
+}
+
+// Exact says that the state that was restored was the last: its predecessor
+// had stopped, so all counts are right. Otherwise a file system from before is
+// served for ever once it is detached lazily, for who uses it is not known.
+func (f *FS) Exact() {
+	for _, m := range f.Mounts() {
+		if m.restored && m.saved[0] < heldElsewhere {
+			m.refs.Add(m.saved[0] - heldElsewhere)
+			m.opens.Add(m.saved[1] - heldElsewhere)
+			m.restored = false
+			m.wake()
+		}
+	}
+}
+
 // RestoreState gives node ids as the union that saved the state did. All that
-// was attached there must be attached here, and nothing else; what was
-// detached there and still in use is gone.
+// was attached there must be attached here, and nothing else; of what was
+// detached there and still in use those go on that Leave was called for.
 func (f *FS) RestoreState(state []byte) error {
 	var s savedState
 	if err := json.Unmarshal(state, &s); err != nil {
@@ -129,11 +167,29 @@ func (f *FS) RestoreState(state []byte) error {
 		}
 		seen[sm.Slot] = true
 		if sm.Detached {
-			f.setSlot(sm.Slot, goneMount(sm))
+			m := f.leaving[sm.Slot]
+			if m == nil {
+				f.setSlot(sm.Slot, goneMount(sm))
+				continue
+			}
+			if err := m.restore(sm); err != nil {
+				return err
+			}
+			m.state.Store(lazily)
+			f.setSlot(sm.Slot, m)
+			f.mounts[m] = struct{}{}
+			if f.server != nil {
+				m.fs.Init(f.server.View(m))
+			}
+			f.wg.Add(1)
+			go func() { f.reap(m, f.names(m)) }()
 			continue
 		}
-		m, err := f.restore(sm)
+		m, err := f.attachedAt(sm.Path)
 		if err != nil {
+			return err
+		}
+		if err := m.restore(sm); err != nil {
 			return err
 		}
 		f.setSlot(sm.Slot, m)
@@ -142,8 +198,9 @@ func (f *FS) RestoreState(state []byte) error {
 	if left != 0 {
 		return fmt.Errorf("state of the union: %d file systems are attached that are not in it", left)
 	}
-	f.lastDir, f.next, f.gen = max(s.LastDir, f.lastDir), s.Next%(maxSlots-1), max(s.Gen, f.gen)
-	f.next = max(f.next, 1)
+	f.leaving = nil
+	f.lastDir, f.gen = max(s.LastDir, f.lastDir)+afterState, max(s.Gen, f.gen)+afterState
+	f.next = max((s.Next+afterState)%(maxSlots-1), 1)
 	f.restoreDirs(s.Dirs)
 	return f.restoreHandles(&s)
 }
@@ -160,21 +217,26 @@ func goneMount(sm savedMount) *Mount {
 	return m
 }
 
-// restore gives what is attached at sm.Path its former ids. mu is held.
-func (f *FS) restore(sm savedMount) (*Mount, error) {
-	names, err := splitPath(sm.Path)
+// attachedAt returns what is attached at p. mu is held.
+func (f *FS) attachedAt(p string) (*Mount, error) {
+	names, err := splitPath(p)
 	if err != nil {
-		return nil, fmt.Errorf("state of the union: %q: %w", sm.Path, err)
+		return nil, fmt.Errorf("state of the union: %q: %w", p, err)
 	}
 	d := f.find(names)
 	if d == nil || d.mount == nil {
-		return nil, fmt.Errorf("state of the union: nothing is attached at %s", sm.Path)
+		return nil, fmt.Errorf("state of the union: nothing is attached at %s", p)
 	}
-	m := d.mount
+	return d.mount, nil
+}
+
+// restore gives m its former ids. mu is held.
+func (m *Mount) restore(sm savedMount) error {
 	m.slot, m.gen = sm.Slot, sm.Gen
 	m.restored = true
 	m.refs.Store(heldElsewhere)
 	m.opens.Store(heldElsewhere)
+	m.saved = [2]int64{max(sm.Refs, 0), max(sm.Opens, 0)}
 	m.noOpen.Store(sm.NoOpen)
 	m.noOpendir.Store(sm.NoDir)
 	m.ids.mu.Lock()
@@ -190,11 +252,11 @@ func (f *FS) restore(sm savedMount) (*Mount, error) {
 	if sm.FS != nil {
 		st, ok := m.fs.(fuse.Stateful)
 		if !ok {
-			return nil, fmt.Errorf("state of the union: %s cannot restore what was saved", sm.Path)
+			return fmt.Errorf("state of the union: %s cannot restore what was saved", sm.Path)
 		}
-		return m, st.RestoreState(sm.FS)
+		return st.RestoreState(sm.FS)
 	}
-	return m, nil
+	return nil
 }
 
 // restoreDirs gives the union's own directories their former ids. mu is held.

@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"testing"
+	"time"
 
 	"github.com/sluicefs/sluice/fuse"
 )
@@ -61,6 +62,53 @@ func TestStateKeepsIDs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// What was detached lazily goes on in a successor, and ends with its last use.
+func TestStateKeepsWhatIsLeft(t *testing.T) {
+	first := New(nil)
+	mustAttach(t, first, "/stays", newLeaf("stays"))
+	left := mustAttach(t, first, "/left", newLeaf("left"))
+	e, _ := look(t, first, "/left/name")
+	top, _ := look(t, first, "/left")
+	kept, _ := look(t, first, "/stays")
+	if _, err := first.Detach(t.Context(), "/left", Lazy); err != nil {
+		t.Fatal(err)
+	}
+	_, nodes := left.InUse()
+	refs := map[uint64]uint64{e.NodeId: 1, top.NodeId: uint64(nodes - 1), kept.NodeId: 1}
+	state, err := first.SaveState()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	second := New(nil)
+	stays := mustAttach(t, second, "/stays", newLeaf("stays"))
+	m := second.Leave(left.Slot(), "/left", newLeaf("left"))
+	if err := second.RestoreState(state); err != nil {
+		t.Fatal(err)
+	}
+	second.Exact()
+	if got, st := read(second, e.NodeId); got != "left" || st != fuse.OK {
+		t.Errorf("read of what was detached: %q, %v", got, st)
+	}
+	if _, st := look(t, second, "/left"); st != fuse.ENOENT {
+		t.Errorf("what was detached has its name again: %v", st)
+	}
+	if _, nodes := stays.InUse(); nodes != 1 {
+		t.Errorf("references to what is attached: got %d, want 1", nodes)
+	}
+	for id, n := range refs {
+		second.Forget(id, n)
+	}
+	select {
+	case <-m.Done():
+	case <-time.After(time.Minute):
+		open, nodes := m.InUse()
+		t.Errorf("what was detached does not end: %d open, %d nodes", open, nodes)
+	}
+	second.OnUnmount()
+	first.OnUnmount()
 }
 
 func TestStateRefused(t *testing.T) {
