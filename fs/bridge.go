@@ -295,13 +295,26 @@ func (b *rawBridge) finishAttr(a *fuse.Attr) {
 	if a.Mode&07777 == 0 && !b.options.NullPermissions {
 		a.Mode |= defaultPermissions(a.Mode)
 	}
-	if a.Uid == 0 {
-		a.Uid = b.options.UID
-	}
-	if a.Gid == 0 {
-		a.Gid = b.options.GID
-	}
+	a.Uid, a.Gid = b.owner(a.Uid, a.Gid)
 	setBlocks(a)
+}
+
+// owner returns who is shown as the owner of what uid and gid own.
+func (b *rawBridge) owner(uid, gid uint32) (uint32, uint32) {
+	o := &b.options
+	if uid == 0 {
+		uid = o.UID
+	}
+	if gid == 0 {
+		gid = o.GID
+	}
+	if o.AllUID != nil {
+		uid = *o.AllUID
+	}
+	if o.AllGID != nil {
+		gid = *o.AllGID
+	}
+	return uid, gid
 }
 
 func defaultPermissions(mode uint32) uint32 {

@@ -45,6 +45,10 @@ type Options struct {
 	UID uint32
 	GID uint32
 
+	// AllUID and AllGID are shown as the owner of everything if they are not
+	// nil, whatever a file system says.
+	AllUID, AllGID *uint32
+
 	// ServerCallbacks takes the notifications of a tree that has no server:
 	// for tests. With a server it is not used.
 	ServerCallbacks ServerCallbacks

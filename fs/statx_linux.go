@@ -33,12 +33,7 @@ func (b *rawBridge) finishStatx(n *Inode, out *fuse.StatxOut) {
 	if out.Mode&07777 == 0 && !b.options.NullPermissions {
 		out.Mode |= uint16(defaultPermissions(n.mode))
 	}
-	if out.Uid == 0 {
-		out.Uid = b.options.UID
-	}
-	if out.Gid == 0 {
-		out.Gid = b.options.GID
-	}
+	out.Uid, out.Gid = b.owner(out.Uid, out.Gid)
 	if out.Blksize == 0 {
 		a := fuse.Attr{Size: out.Size, Blocks: out.Blocks}
 		setBlocks(&a)

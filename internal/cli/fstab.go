@@ -15,12 +15,13 @@ import (
 // only, or are what a mount is anyway.
 var ignoredOptions = []string{
 	"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev",
-	"suid", "dev", "exec", "async", "atime", "relatime", "norelatime", "strictatime", "nostrictatime",
-	"diratime", "rw", "default_permissions",
+	"exec", "async", "atime", "relatime", "norelatime", "strictatime", "nostrictatime",
+	"diratime", "rw", "default_permissions", "nonempty", "lazytime", "nolazytime",
 }
 
-// kernelOptions are handed to the kernel as they are.
-var kernelOptions = []string{"nosuid", "nodev", "noexec", "noatime", "nodiratime", "sync", "dirsync"}
+// kernelOptions are handed to the kernel as they are. Without suid and dev a
+// mount has nosuid and nodev.
+var kernelOptions = []string{"nosuid", "suid", "nodev", "dev", "noexec", "noatime", "nodiratime", "sync", "dirsync"}
 
 // applyOptions carries the options of -o over to the flags that they stand
 // for. An option name may have '_' for the '-' of the flag.
@@ -50,7 +51,7 @@ func (f *mountFlags) applyOption(name, value string) (err error) {
 	}
 	truth := map[string]*bool{
 		"ro": &f.readOnly, "read-only": &f.readOnly, "allow-other": &f.allowOther, "plain-http": &f.plainHTTP,
-		"verify": &f.verify, "debug": &f.debug,
+		"verify": &f.verify, "debug": &f.debug, "share-locks": &f.shareLocks,
 	}
 	numbers := map[string]*int64{"uid": &f.uid, "gid": &f.gid}
 	if p := text[name]; p != nil && value != "" {

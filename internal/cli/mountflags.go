@@ -43,6 +43,7 @@ type sourceFlags struct {
 	profile     string
 	transport   string
 	passthrough string
+	shareLocks  bool
 	debug       bool
 }
 
@@ -65,6 +66,7 @@ func (f *sourceFlags) add(fs *pflag.FlagSet, env *Env) {
 	fs.StringVar(&f.profile, "profile", "", "fetch ahead by a profile that 'sluice record' wrote")
 	fs.StringVar(&f.transport, "io", "auto", "way of requests: auto, classic, clone, uring")
 	fs.StringVar(&f.passthrough, "passthrough", "auto", "let the kernel read the files of a directory itself: auto, on, off (an image's files do not lie whole in the cache; what was read stays in memory)")
+	fs.BoolVar(&f.shareLocks, "share-locks", false, "locks on files of a directory count for those who use it directly, too (each close then costs a request)")
 	fs.BoolVar(&f.debug, "debug", false, "log all requests")
 }
 
@@ -187,6 +189,7 @@ func (f *sourceFlags) config(env *Env) (serve.Config, error) {
 		Transport:   transports[f.transport].transport,
 		CloneFd:     transports[f.transport].clone,
 		Passthrough: f.passthrough,
+		ShareLocks:  f.shareLocks,
 		Prefetch:    f.prefetch,
 		Profile:     f.profile,
 		Debug:       f.debug,

@@ -30,6 +30,7 @@ type Config struct {
 	Transport    fuse.Transport
 	CloneFd      bool
 	Passthrough  string // "auto", "on", "off"
+	ShareLocks   bool   // of a directory: locks count for those who use it directly as well
 	Prefetch     string // "image", "all", "none"
 	Profile      string // path of a profile to fetch ahead by
 	// PrefetchPaths are files and directories to fetch ahead, if there is no
@@ -40,7 +41,7 @@ type Config struct {
 	// Portable wants a file system of an archive that another process can go
 	// on with.
 	Portable bool
-	Log           *slog.Logger
+	Log      *slog.Logger
 }
 
 // Target is a source that is open and can be mounted.
@@ -151,15 +152,10 @@ func (t *Target) nodeFS(root fs.InodeEmbedder, c Config, timeout time.Duration) 
 	if c.CacheTimeout > 0 {
 		timeout = c.CacheTimeout
 	}
-	o := &fs.Options{EntryTimeout: &timeout, AttrTimeout: &timeout, MountOptions: t.Fuse}
-	if c.UID != nil {
-		o.UID = *c.UID
-	}
-	if c.GID != nil {
-		o.GID = *c.GID
-	}
-	t.FS = fs.NewNodeFS(root, o)
-	t.Fuse = o.MountOptions
+	raw, mount := fs.Prepare(root, &fs.Options{
+		EntryTimeout: &timeout, AttrTimeout: &timeout, MountOptions: t.Fuse, AllUID: c.UID, AllGID: c.GID,
+	})
+	t.FS, t.Fuse = raw, *mount
 }
 
 func (t *Target) openDirectory(ref source.Ref, c Config) error {
@@ -176,7 +172,9 @@ func (t *Target) openDirectory(ref source.Ref, c Config) error {
 	if c.Passthrough == "off" {
 		t.Fuse.MaxStackDepth = -1
 	}
-	t.Fuse.EnableLocks = true
+	// With locks that count below, each close of a file is a request.
+	t.Fuse.EnableLocks = c.ShareLocks
+	t.Fuse.EnableAcl = true
 	t.Fuse.Options = append(t.Fuse.Options, "default_permissions")
 	t.nodeFS(root, c, directoryTimeout)
 	return nil

@@ -45,6 +45,11 @@ func TestIntegrationFsx(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cached, err := fs.NewLoopbackRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cached.(*fs.LoopbackNode).RootData.NoPassthrough = true
 	for _, c := range []struct {
 		name string
 		root fs.InodeEmbedder
@@ -52,6 +57,7 @@ func TestIntegrationFsx(t *testing.T) {
 	}{
 		{"memfs", memfs.New(memfs.Options{}), fs.Options{EntryTimeout: &second, AttrTimeout: &second}},
 		{"loopback", loopback, fs.Options{}},
+		{"loopback without passthrough", cached, fs.Options{EntryTimeout: &second, AttrTimeout: &second}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			mnt := t.TempDir()
