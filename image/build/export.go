@@ -14,8 +14,8 @@ import (
 
 // flatSize is the bytes of data behind the metadata of a plain EROFS file.
 func (m *model) flatSize() (size uint64) {
-	for i := range m.chunks {
-		if c := &m.chunks[i]; c.used {
+	for i := range m.chunks.len() {
+		if c := m.chunks.at(i); c.used {
 			size = max(size, c.flat+align64(uint64(c.uncompSize), blobAlign))
 		}
 	}
@@ -57,7 +57,7 @@ func Export(ctx context.Context, tree image.Tree, blobs storage.Backend, path st
 	if m.tree.root, err = l.root(); err != nil {
 		return nil, err
 	}
-	m.chunks = s.chunks
+	m.chunks = &s.chunks
 	m.tree.finish()
 	order := m.flatten(l.keep)
 	boot, err := encodeV6(m)
@@ -114,7 +114,7 @@ func (m *model) flatten(chunks map[uint32]storage.Chunk) (order []uint32) {
 				n.chunks[i] = holeChunk
 				continue
 			}
-			c := &m.chunks[at]
+			c := m.chunks.at(at)
 			if !c.used {
 				c.used, c.flat = true, end
 				end += align64(uint64(c.uncompSize), blobAlign)
@@ -152,7 +152,7 @@ func isZeros(c *storage.Chunk, known map[zeroKey][32]byte) bool {
 func writeChunks(ctx context.Context, f *os.File, base int64, m *model, order []uint32, chunks map[uint32]storage.Chunk, blobs storage.Backend, o *ExportOptions) error {
 	total := int64(0)
 	for _, at := range order {
-		total += int64(m.chunks[at].uncompSize)
+		total += int64(m.chunks.at(at).uncompSize)
 	}
 	if o.Total != nil {
 		o.Total(total)
@@ -181,7 +181,7 @@ func writeChunks(ctx context.Context, f *os.File, base int64, m *model, order []
 		c := chunks[at]
 		g.Go(func() error {
 			return r.chunk(&c, func(p []byte) error {
-				if _, err := f.WriteAt(p, base+int64(m.chunks[at].flat)); err != nil {
+				if _, err := f.WriteAt(p, base+int64(m.chunks.at(at).flat)); err != nil {
 					return &Error{Op: "write", Path: f.Name(), Err: bare(err)}
 				}
 				done <- int64(len(p))

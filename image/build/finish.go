@@ -40,6 +40,8 @@ func (b *builder) finish() (*Result, error) {
 	if err := b.stop(); err != nil {
 		return nil, err
 	}
+	// The metadata needs the memory more than the data, which is written.
+	b.free, b.window, b.store.byDigest, b.store.loaded = nil, nil, nil, nil
 	o := b.opt
 	if o.BlobID != "" && len(b.layers) > 1 {
 		return nil, fmt.Errorf("one blob id for %d blobs", len(b.layers))
@@ -146,7 +148,7 @@ func (res *Result) count(t *tree) {
 func (b *builder) model() (*model, error) {
 	o := b.opt
 	m := &model{
-		version: o.Version, tree: b.tree, chunks: b.store.chunks, chunkSize: o.ChunkSize, compressor: o.Compressor,
+		version: o.Version, tree: b.tree, chunks: &b.store.chunks, chunkSize: o.ChunkSize, compressor: o.Compressor,
 		digester: o.Digester, repeatable: o.Repeatable, tarfs: o.Tarfs,
 		variable: o.Chunking == ContentChunks || o.Parent != nil && variableChunks(o.Parent.Info()),
 	}
@@ -186,14 +188,14 @@ func (m *model) useBlobs(all []*blob) {
 	m.tree.walk(func(_ string, n *inode) error {
 		for _, c := range n.chunks {
 			if c != holeChunk {
-				m.chunks[c].blob.used = true
+				m.chunks.at(c).blob.used = true
 			}
 		}
 		return nil
 	})
 	for _, bl := range all {
 		if bl.used {
-			slices.SortFunc(bl.chunkList, func(x, y uint32) int { return cmp.Compare(m.chunks[x].index, m.chunks[y].index) })
+			slices.SortFunc(bl.chunkList, func(x, y uint32) int { return cmp.Compare(m.chunks.at(x).index, m.chunks.at(y).index) })
 			bl.table = len(m.blobs)
 			m.blobs = append(m.blobs, bl)
 		}

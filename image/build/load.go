@@ -99,7 +99,7 @@ func (l *loader) add(c *rafs.ChunkInfo) uint32 {
 // without digests stay unknown.
 func (l *loader) index(digester storage.Algorithm) {
 	for _, at := range l.added {
-		c := &l.store.chunks[at]
+		c := l.store.chunks.at(at)
 		if storage.Algorithm(c.blob.info.Digester) != digester || c.digest == [32]byte{} {
 			continue
 		}

@@ -66,7 +66,7 @@ func Merge(ctx context.Context, layers []MergeLayer, out Output, opt Options) (*
 		m.compressor = layer.Tree.Info().Compressor
 		m.variable = m.variable || l.variable
 	}
-	m.tree, m.chunks = t, s.chunks
+	m.tree, m.chunks = t, &s.chunks
 	t.finish()
 	m.useBlobs(s.blobs)
 	if opt.Prefetch == PrefetchFS {

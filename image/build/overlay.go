@@ -68,7 +68,7 @@ func (o *overlayer) dir(parts []string) (*inode, error) {
 		switch {
 		case n == nil:
 			n = newDir(dirMode)
-			dir.names[name] = n
+			dir.names[strings.Clone(name)] = n
 		case n.isSymlink():
 			if follow++; follow > maxFollow {
 				return nil, errors.New("lies behind too many symbolic links")
@@ -142,7 +142,8 @@ func (o *overlayer) place(dir *inode, name string, n *inode) {
 		if n.isDir() && n.names == nil {
 			n.names = map[string]*inode{}
 		}
-		dir.names[name] = n
+		// A name alone does not keep the whole path, of which it is a part.
+		dir.names[strings.Clone(name)] = n
 		return
 	}
 	if hides {

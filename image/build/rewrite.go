@@ -96,7 +96,7 @@ func (r *rewriter) store(at uint32, from *storage.Chunk, plain []byte) (uint32, 
 		}
 	}
 	c := chunk{
-		digest: from.Digest.Sum, uncompSize: uint32(len(plain)), fileOff: r.b.store.chunks[at].fileOff, blob: r.w.blob,
+		digest: from.Digest.Sum, uncompSize: uint32(len(plain)), fileOff: r.b.store.chunks.at(at).fileOff, blob: r.w.blob,
 	}
 	if from.Flags&storage.HasDigest == 0 || from.Digest.Algorithm != r.b.opt.Digester {
 		c.digest = r.w.coder.digest(plain)
@@ -128,7 +128,7 @@ func (r *rewriter) finish(m *model, set *outputSet, features rafs.BlobFeatures) 
 		}
 		written = append(written, b)
 	}
-	m.chunks = r.b.store.chunks
+	m.chunks = &r.b.store.chunks
 	m.useBlobs(r.b.store.blobs)
 	res, err := m.write(set)
 	if err != nil {
@@ -198,7 +198,7 @@ func (r *rewriter) hot(n *inode, h Hot) error {
 	for _, at := range n.chunks {
 		next := start + int64(r.b.opt.ChunkSize)
 		if at != holeChunk && r.l.variable {
-			next = start + int64(r.b.store.chunks[at].uncompSize)
+			next = start + int64(r.b.store.chunks.at(at).uncompSize)
 		}
 		if at != holeChunk && next > h.Offset && start < end {
 			if _, err := r.move(at); err != nil {
@@ -232,7 +232,7 @@ func Compact(ctx context.Context, tree image.Tree, blobs storage.Backend, c Comp
 				return ctx.Err()
 			}
 			for i, at := range n.chunks {
-				if at == holeChunk || !leave[r.b.store.chunks[at].blob] {
+				if at == holeChunk || !leave[r.b.store.chunks.at(at).blob] {
 					continue
 				}
 				to, err := r.move(at)
@@ -254,7 +254,7 @@ func (r *rewriter) littleUsed(m *model, c *CompactOptions) map[*blob]bool {
 		for _, at := range n.chunks {
 			if at != holeChunk && !seen[at] {
 				seen[at] = true
-				used[r.b.store.chunks[at].blob] += int64(r.b.store.chunks[at].compSize)
+				used[r.b.store.chunks.at(at).blob] += int64(r.b.store.chunks.at(at).compSize)
 			}
 		}
 		return nil

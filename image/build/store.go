@@ -44,9 +44,30 @@ type blob struct {
 type store struct {
 	mu       sync.RWMutex
 	byDigest map[[32]byte]uint32
-	chunks   []chunk // owned by the writer; by position in inode.chunks
+	chunks   chunkVec // owned by the writer; by position in inode.chunks
 	blobs    []*blob
 	loaded   map[place]uint32 // chunks of images that existed before
+}
+
+// chunkVec is a list of chunks that grows without being copied.
+type chunkVec struct {
+	segments [][]chunk // of segmentSize
+	n        uint32
+}
+
+const segmentSize = 1 << 9
+
+func (v *chunkVec) len() uint32        { return v.n }
+func (v *chunkVec) at(i uint32) *chunk { return &v.segments[i/segmentSize][i%segmentSize] }
+
+func (v *chunkVec) add(c *chunk) uint32 {
+	if v.n%segmentSize == 0 {
+		v.segments = append(v.segments, make([]chunk, 0, segmentSize))
+	}
+	last := &v.segments[len(v.segments)-1]
+	*last = append(*last, *c)
+	v.n++
+	return v.n - 1
 }
 
 // place is where a chunk of a loaded image is.
@@ -88,8 +109,7 @@ func (s *store) find(digest *[32]byte) (uint32, bool) {
 // add stores c, which has a digest that is new if unique is set, and returns
 // its position.
 func (s *store) add(c *chunk, unique bool) uint32 {
-	i := uint32(len(s.chunks))
-	s.chunks = append(s.chunks, *c)
+	i := s.chunks.add(c)
 	c.blob.chunkList = append(c.blob.chunkList, i)
 	if unique {
 		s.mu.Lock()

@@ -169,7 +169,7 @@ func (v *v5Image) digest(at int) {
 	case n.node.isRegular():
 		for _, c := range n.node.chunks {
 			if c != holeChunk {
-				of = append(of, v.chunks[c].digest[:]...)
+				of = append(of, v.chunks.at(c).digest[:]...)
 			}
 		}
 	case n.node.isSymlink():
@@ -245,7 +245,8 @@ func (v *v5Image) write(n *v5Name) error {
 		if c == holeChunk {
 			return fmt.Errorf("a hole without a chunk (in %s) is not supported in RAFS v5", n.name)
 		}
-		r := v.chunks[c].record(uint32(v.chunks[c].blob.table))
+		c := v.chunks.at(c)
+		r := c.record(uint32(c.blob.table))
 		r.FileOffset = off
 		off += uint64(r.UncompressedSize)
 		at = r.Append(at)

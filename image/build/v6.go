@@ -24,7 +24,7 @@ const (
 type model struct {
 	version    int // of RAFS
 	tree       *tree
-	chunks     []chunk
+	chunks     *chunkVec
 	blobs      []*blob // the blob table
 	chunkSize  uint32
 	compressor storage.Compressor
@@ -114,8 +114,8 @@ func encodeV6(m *model) ([]byte, error) {
 	prefetchSize := uint64(len(m.prefetch)) * 4
 	v.meta = align64(blobTable+blobTableSize+prefetchSize, v6Block)
 	chunkTable := align64(v.meta+v.space.cursor, v6Block)
-	records := v.records()
-	size := align64(chunkTable+uint64(len(records))*rafs.ChunkInfoSize, v6Block)
+	chunkTableSize := v.records() * rafs.ChunkInfoSize
+	size := align64(chunkTable+chunkTableSize, v6Block)
 	if size >= v6MaxSize {
 		return nil, fmt.Errorf("the bootstrap would have %d bytes, the limit is %d", size, v6MaxSize-1)
 	}
@@ -136,14 +136,14 @@ func encodeV6(m *model) ([]byte, error) {
 		super.Blocks = uint32(v.mapBlobs(out[v6DeviceTable:v6DeviceTable], size))
 		ext := rafs.ExtSuper{
 			Flags: m.superFlags(inodes), BlobTableOffset: blobTable, BlobTableSize: uint32(blobTableSize),
-			ChunkSize: m.chunkSize, ChunkTableOffset: chunkTable, ChunkTableSize: uint64(len(records)) * rafs.ChunkInfoSize,
+			ChunkSize: m.chunkSize, ChunkTableOffset: chunkTable, ChunkTableSize: chunkTableSize,
 			PrefetchSize: uint32(prefetchSize),
 		}
 		if prefetchSize > 0 {
 			ext.PrefetchOffset = blobTable + blobTableSize
 		}
 		ext.Append(out[rafs.ExtSuperOffset:rafs.ExtSuperOffset])
-		v.writeTables(out[blobTable:blobTable], out[chunkTable:chunkTable], records)
+		v.writeTables(out[blobTable:blobTable], out[chunkTable:chunkTable])
 	}
 	super.Append(out[erofs.SuperOffset:erofs.SuperOffset])
 	return out, nil
@@ -151,7 +151,7 @@ func encodeV6(m *model) ([]byte, error) {
 
 // writeTables writes the blob table with the prefetch table behind it, and
 // the chunk table.
-func (v *v6Image) writeTables(blobs, chunks []byte, records []rafs.ChunkInfo) {
+func (v *v6Image) writeTables(blobs, chunks []byte) {
 	for i, b := range v.blobs {
 		b.info.Index = uint32(i)
 		b.info.ChunkSize = v.chunkSize
@@ -162,25 +162,28 @@ func (v *v6Image) writeTables(blobs, chunks []byte, records []rafs.ChunkInfo) {
 	for _, n := range v.prefetch {
 		blobs = binary.LittleEndian.AppendUint32(blobs, v.nid(n))
 	}
-	for _, c := range records {
-		chunks = c.Append(chunks)
+	if v.records() == 0 {
+		return
+	}
+	for i, b := range v.blobs {
+		for _, at := range b.chunkList {
+			r := v.chunks.at(at).record(uint32(i))
+			chunks = r.Append(chunks)
+		}
 	}
 }
 
-// records are the chunk table: all chunks of the blobs, by blob and index, so
-// that a reader finds a record by its position. Tar files have no digests and
-// plain EROFS no table.
-func (v *v6Image) records() []rafs.ChunkInfo {
+// records is the length of the chunk table: all chunks of the blobs, by blob
+// and index, so that a reader finds a record by its position. Tar files have
+// no digests and plain EROFS no table.
+func (v *v6Image) records() (n uint64) {
 	if v.tarfs || v.plain {
-		return nil
+		return 0
 	}
-	var out []rafs.ChunkInfo
-	for i, b := range v.blobs {
-		for _, at := range b.chunkList {
-			out = append(out, v.chunks[at].record(uint32(i)))
-		}
+	for _, b := range v.blobs {
+		n += uint64(len(b.chunkList))
 	}
-	return out
+	return n
 }
 
 // record returns the 80-byte form of c in the blob with that position.

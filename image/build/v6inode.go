@@ -117,7 +117,7 @@ func (v *v6Image) writeChunks(out []byte, n *inode) {
 			le.PutUint32(e[4:], erofs.NullAddr)
 			continue
 		}
-		c := &v.chunks[at]
+		c := v.chunks.at(at)
 		if v.plain {
 			le.PutUint32(e[4:], uint32((v.end+c.flat)/v.block))
 			continue

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -300,7 +302,17 @@ func prepare(env *Env, format *formatFlags, out *outputFlags) (opt build.Options
 		return opt, dst, func() {}, err
 	}
 	dst, cleanup, err := out.output()
+	limitMemory(opt.Memory)
 	return opt, dst, func() { cleanup(); closeTrees() }, err
+}
+
+// limitMemory has the collector keep the process below buffers and as much as
+// the names of a large source need, unless GOMEMLIMIT says something else.
+func limitMemory(buffers int64) {
+	const names = 192 << 20
+	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
+		debug.SetMemoryLimit(buffers + names)
+	}
 }
 
 // chunkSize reads a size that fits 32 bits; 0x begins a hexadecimal number.
