@@ -32,8 +32,8 @@ func openChannel(fd int, path string, opts *MountOptions) (channel.Channel, erro
 		return nil, fmt.Errorf("io_uring: %s", why)
 	}
 	do := deviceOptions(opts)
-	if why == "" && do.Readers == 0 {
-		do.Readers = 1 // beside the rings it reads FORGETs and INTERRUPTs only
+	if why == "" {
+		do = besideRings(do)
 	}
 	dev, err := device.New(fd, do)
 	if err != nil {
@@ -72,6 +72,15 @@ func deviceOptions(opts *MountOptions) device.Options {
 	o := device.Options{Readers: opts.Readers, Clone: opts.CloneFd, MaxPayload: opts.MaxWrite}
 	if n := opts.MaxInflightRequestBytes; n > 0 {
 		o.MaxRequests = max(n/max(o.MaxPayload, DefaultMaxWrite), 1)
+	}
+	return o
+}
+
+// besideRings are the options of a device that reads FORGETs and INTERRUPTs
+// only.
+func besideRings(o device.Options) device.Options {
+	if o.Readers == 0 {
+		o.Readers = 1
 	}
 	return o
 }

@@ -178,7 +178,7 @@ func outAs[T any](r *Request) *T { return (*T)(unsafe.Pointer(unsafe.SliceData(r
 func (r *Request) begin(m *channel.Request, op wire.Opcode) Status {
 	r.msg, r.out, r.n = m, m.Out, 0
 	r.payload, r.ext, r.name, r.name2 = nil, nil, "", ""
-	r.resent = r.in.Unique&wire.UniqueResend != 0
+	r.resent = m.Resent || r.in.Unique&wire.UniqueResend != 0
 	var known bool
 	if r.layout, known = op.Layout(); !known || op >= wire.OpLimit {
 		return ENOSYS

@@ -11,13 +11,20 @@ import (
 
 	"github.com/sluicefs/sluice/fuse/channel"
 	"github.com/sluicefs/sluice/fuse/channel/device"
+	"github.com/sluicefs/sluice/fuse/channel/uring"
 	"github.com/sluicefs/sluice/internal/sys"
 )
 
 // resumeChannel makes the channel that st tells of.
 func resumeChannel(st *sessionState, sess *Session, opts *MountOptions) (channel.Channel, error) {
-	if st.Transport == "device" {
+	switch st.Transport {
+	case "device":
 		return device.Resume(sess.Files, st.Channel, deviceOptions(opts))
+	case "io_uring":
+		below := func(files []int, desc []byte) (channel.Channel, error) {
+			return device.Resume(files, desc, besideRings(deviceOptions(opts)))
+		}
+		return uring.Resume(sess.Files, st.Channel, below, uring.Options{Depth: opts.RingDepth, Path: st.Path})
 	}
 	return nil, fmt.Errorf("%w: a session over %q cannot be resumed", errState, st.Transport)
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluicefs/sluice/fuse"
+	"github.com/sluicefs/sluice/fuse/wire"
 	"github.com/sluicefs/sluice/internal/testenv"
 )
 
@@ -106,14 +107,32 @@ func child(what string) error {
 
 func childServer(what string, conn *net.UnixConn) (*fuse.Server, error) {
 	var transport, dir string
+	what, stuck := strings.CutPrefix(what, "stuck ")
 	if n, _ := fmt.Sscanf(what, "mount %s %s", &transport, &dir); n == 2 {
-		return fuse.NewServer(newDirectFS(), dir, &fuse.MountOptions{Transport: fuse.Transport(transport)})
+		fs := newDirectFS()
+		if stuck {
+			fs.hook = stickInReads(conn)
+		}
+		return fuse.NewServer(fs, dir, &fuse.MountOptions{Transport: fuse.Transport(transport)})
 	}
 	sess, err := fuse.ReceiveSession(conn)
 	if err != nil {
 		return nil, err
 	}
 	return fuse.Resume(newDirectFS(), sess, nil)
+}
+
+// stickInReads makes each READ report to the parent and never end.
+func stickInReads(conn io.Writer) func(*fuse.InHeader, <-chan struct{}) fuse.Status {
+	return func(h *fuse.InHeader, _ <-chan struct{}) fuse.Status {
+		if wire.Opcode(h.Opcode) != wire.OpRead {
+			return fuse.OK
+		}
+		if _, err := conn.Write([]byte("r")); err != nil {
+			return fuse.EIO
+		}
+		select {}
+	}
 }
 
 // process is a running child.
@@ -270,25 +289,27 @@ type cluster struct {
 func newCluster(t *testing.T, transport, dir string) *cluster {
 	t.Helper()
 	c := &cluster{}
-	// Without descriptors and servers nobody can hang: the kernel ends the
-	// session. So they go before the callers are waited for.
-	t.Cleanup(func() {
-		if c.kept != nil {
-			_ = c.kept.Close()
-		}
-		if c.server != nil {
-			c.server.kill()
-		}
-		if c.load != nil {
-			c.load.kill()
-		}
-		_ = unix.Unmount(dir, unix.MNT_DETACH)
-	})
+	t.Cleanup(func() { c.end(dir) })
 	c.server = startChild(t, "mount "+transport+" "+dir)
 	c.kept = c.server.receive(t)
 	c.load = startChild(t, "load "+dir)
 	c.dec = json.NewDecoder(c.load.conn)
 	return c
+}
+
+// end ends all processes. Without descriptors and servers nobody can hang: the
+// kernel ends the session. So they go before the callers are waited for.
+func (c *cluster) end(dir string) {
+	if c.kept != nil {
+		_ = c.kept.Close()
+	}
+	if c.server != nil {
+		c.server.kill()
+	}
+	if c.load != nil {
+		c.load.kill()
+	}
+	_ = unix.Unmount(dir, unix.MNT_DETACH)
 }
 
 func (c *cluster) report(t *testing.T, cmd string) (r loadReport) {
@@ -319,7 +340,6 @@ func takeover(t *testing.T, transport string, n int, next func(*testing.T, *clus
 	c.settle(t)
 	for range n {
 		sess := next(t, c)
-		c.server.conn.Close()
 		c.server = startChild(t, "resume")
 		if err := errors.Join(sess.Send(c.server.conn), sess.Close()); err != nil {
 			t.Fatal(err)
@@ -333,9 +353,7 @@ func takeover(t *testing.T, transport string, n int, next func(*testing.T, *clus
 	if err := c.load.cmd.Wait(); err != nil {
 		t.Errorf("callers: %v", err)
 	}
-	if err := unix.Unmount(dir, 0); err != nil {
-		t.Errorf("unmount: %v", err)
-	}
+	eventually(t, "unmounting", func() bool { return unix.Unmount(dir, 0) == nil })
 	t.Logf("%d calls, %d errors", r.Calls, len(r.Errors))
 	return r
 }
@@ -352,6 +370,7 @@ func handOver(t *testing.T, c *cluster) *fuse.Session {
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("the predecessor ended with %v", err)
 	}
+	p.conn.Close()
 	return sess
 }
 
@@ -383,6 +402,64 @@ func TestIntegrationCrash(t *testing.T) {
 	for _, err := range takeover(t, string(fuse.TransportDevice), rounds(), crash).Errors {
 		t.Error(err)
 	}
+}
+
+func TestIntegrationRingHandOver(t *testing.T) {
+	testenv.URing(t)
+	for _, err := range takeover(t, string(fuse.TransportURing), rounds(), handOver).Errors {
+		t.Error(err)
+	}
+}
+
+// TestIntegrationRingCrash kills servers that own their rings. A request that
+// the kernel had given to an entry of the dying process, and that was not
+// copied yet, fails with ECANCELED: nobody can help it. Nothing else may fail.
+func TestIntegrationRingCrash(t *testing.T) {
+	testenv.URing(t)
+	n := rounds()
+	lost := 0
+	for _, err := range takeover(t, string(fuse.TransportURing), n, crash).Errors {
+		if !strings.HasSuffix(err, unix.ECANCELED.Error()) {
+			t.Error(err)
+			continue
+		}
+		lost++
+	}
+	t.Logf("%d kills, %d calls cancelled by the kernel", n, lost)
+	if lost > 4*n { // each of the callers, each time
+		t.Errorf("%d calls were cancelled by %d kills", lost, n)
+	}
+}
+
+// TestIntegrationCrashInHandlers kills a server whose handlers have requests:
+// the next one serves them, and the callers see nothing of it.
+func TestIntegrationCrashInHandlers(t *testing.T) {
+	transports(t, func(t *testing.T, o *fuse.MountOptions) {
+		testenv.MountFUSE(t)
+		dir := t.TempDir()
+		const n = 20
+		c := &cluster{}
+		t.Cleanup(func() { c.end(dir) })
+		c.server = startChild(t, fmt.Sprintf("stuck mount %s %s", o.Transport, dir))
+		c.kept = c.server.receive(t)
+		c.load = startChild(t, fmt.Sprintf("read %s %d", dir, n))
+		if _, err := io.ReadFull(c.server.conn, make([]byte, n)); err != nil {
+			t.Fatalf("READs in handlers: %v", err)
+		}
+		sess := crash(t, c)
+		c.server = startChild(t, "resume")
+		if err := errors.Join(sess.Send(c.server.conn), sess.Close()); err != nil {
+			t.Fatal(err)
+		}
+		fresh := c.server.receive(t)
+		_ = c.kept.Close()
+		c.kept = fresh
+		if err := c.load.cmd.Wait(); err != nil {
+			t.Errorf("callers: %v", err)
+		}
+		// The last server may have left requests of its own; see uring.
+		eventually(t, "unmounting", func() bool { return unix.Unmount(dir, 0) == nil })
+	})
 }
 
 func TestSessionState(t *testing.T) {

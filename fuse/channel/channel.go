@@ -74,6 +74,10 @@ type Request struct {
 	// are the same memory.
 	Split, Shared bool
 
+	// Resent says that the request was in the hands of another server before,
+	// which may have carried it out and did not answer it.
+	Resent bool
+
 	// Slot takes the answer. It is set by the channel and never nil.
 	Slot Slot
 

@@ -17,8 +17,9 @@ import (
 )
 
 var (
-	_ channel.Channel = (*Channel)(nil)
-	_ channel.Backer  = (*Channel)(nil)
+	_ channel.Channel      = (*Channel)(nil)
+	_ channel.Backer       = (*Channel)(nil)
+	_ channel.Transferable = (*Channel)(nil)
 )
 
 const (
@@ -79,10 +80,16 @@ type Channel struct {
 	out     atomic.Int64 // requests and answers that no owner has
 	freed   atomic.Bool
 
+	pausing  atomic.Bool // requests and answers are left to the successor
+	resumed  bool        // the slots are those of a predecessor
+	unshared string      // why there is no region
+
 	mu     sync.Mutex
 	why    string          // why the rings are not in use
 	begun  bool            // the rings are set up
 	agreed *channel.Params // Start came before Serve
+	region *region         // nil: each queue has memory of its own
+	ties   [2]int          // our socket and the successor's, if there are any
 }
 
 // New makes a channel that serves the session of fd over io_uring and dev, a
@@ -112,6 +119,12 @@ func (c *Channel) Caps() channel.Caps {
 		}
 		caps.Why["io_uring"] = c.why
 		return caps
+	}
+	if c.unshared != "" {
+		if caps.Why == nil {
+			caps.Why = map[string]string{}
+		}
+		caps.Why["take-over"] = c.unshared
 	}
 	caps.Transport = "io_uring"
 	caps.InitFlags |= overIOURing
@@ -177,6 +190,10 @@ func (c *Channel) free() {
 		for _, q := range c.queues {
 			q.free()
 		}
+		if c.region != nil {
+			c.region.close()
+		}
+		c.untie()
 	}
 }
 
@@ -218,6 +235,13 @@ func (c *Channel) begin(p channel.Params) error {
 	// a page more, because its own answers to RETRIEVE have overrun by that.
 	size := max(8192, int(p.MaxWrite), int(p.MaxPages)*sys.PageSize, c.dev.Caps().MaxPayload)
 	size = (size+sys.PageSize-1)&^(sys.PageSize-1) + sys.PageSize
+	if c.region == nil {
+		if c.region, err = newRegion(n, c.opts.MaxDepth, size); err != nil {
+			c.unshared = err.Error()
+		}
+	} else {
+		size = int(c.region.size)
+	}
 	for cpu := range n {
 		q, err := newQueue(c, cpu, size)
 		if err != nil {

@@ -1,10 +1,6 @@
 package uring
 
 import (
-	"runtime"
-
-	"golang.org/x/sys/unix"
-
 	"github.com/sluicefs/sluice/internal/sys"
 )
 
@@ -24,28 +20,27 @@ func (q *queue) grow() {
 	}
 	q.ring.RawFlush()
 	// A new entry does not pick up what waits already; only a commit does. So
-	// a fresh request has to be made now, after the entry is there. One that
-	// waits itself sets nothing going, which is why each is made anew.
-	for range n {
-		q.kick()
-	}
+	// fresh requests have to be made now, after the entry is there. One that
+	// waits itself sets nothing going, which is why they are made anew.
+	q.kick(n)
 }
 
-// kick has a request made on the queue's processor, whose commit sets waiting
-// requests going. It does not wait for the answer.
-func (q *queue) kick() {
+// kick has n requests made on the queue's processor, one after the other, whose
+// commits set waiting requests going. It does not wait for the answers.
+func (q *queue) kick(n int) {
 	if q.c.opts.Path == "" || int(q.kicks.Load()) >= q.c.opts.MaxDepth {
 		return
 	}
 	q.kicks.Add(1)
 	go func() {
 		defer q.kicks.Add(-1)
-		runtime.LockOSThread() // the thread ends with us
-		if sys.BindThread(q.cpu) != nil {
-			return // requests of this processor do not come from here
+		// Without it, and where this process may not run on the processor,
+		// requests wait for the next one that comes by itself.
+		if k, err := sys.StartKick(q.c.path(), q.cpu, n); err == nil {
+			_ = k.Wait()
 		}
-		var st unix.Statfs_t
-		// After the end of the session it fails, which is as good.
-		_ = unix.Statfs(q.c.opts.Path, &st)
 	}()
 }
+
+// path is the mount point as system calls take it.
+func (c *Channel) path() []byte { return append([]byte(c.opts.Path), 0) }

@@ -44,6 +44,8 @@ type queue struct {
 	want   atomic.Int32         // entries to add
 	asleep atomic.Bool          // the owner sleeps, or is about to
 	kicks  atomic.Int32         // calls of kick that are under way
+	paused atomic.Bool          // the owner knows that the channel pauses
+	again  []*slot              // requests of the predecessor, to be served; the owner's
 
 	idlers sync.WaitGroup // spare threads
 
@@ -62,7 +64,7 @@ func newQueue(c *Channel, cpu, size int) (*queue, error) {
 	if q.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err == nil {
 		if q.word, err = sys.Map(sys.PageSize); err == nil {
 			q.mem = append(q.mem, q.word)
-			err = q.addSlots(c.opts.Depth)
+			err = q.addSlots(q.initialSlots())
 		}
 	}
 	if err != nil {
@@ -92,7 +94,7 @@ func (q *queue) found(answer chan<- error) {
 	q.bind()
 	q.listen()
 	for _, s := range q.slots {
-		q.register(s)
+		q.begin(s)
 	}
 	errno := q.ring.RawFlush()
 	for errno == unix.EINTR || errno == unix.EAGAIN {
@@ -105,13 +107,46 @@ func (q *queue) found(answer chan<- error) {
 	}
 	// A refused entry completes at once; others do when a request comes.
 	// EAGAIN is tried again: the mounting task has not taken INIT's answer yet.
-	if res := q.ring.PeekError(); res != 0 && unix.Errno(-res) != unix.EAGAIN {
+	// What a predecessor left may be refused one by one; see failed.
+	if res := q.ring.PeekError(); res != 0 && unix.Errno(-res) != unix.EAGAIN && !q.c.resumed {
 		answer <- unix.Errno(-res)
 		q.dismiss()
 		return
 	}
 	answer <- nil
+	if q.c.resumed {
+		// A new entry does not pick up what has been waiting; a commit does.
+		q.kick(1)
+	}
 	q.own()
+}
+
+// initialSlots is how many slots the queue begins with.
+func (q *queue) initialSlots() int {
+	if q.c.resumed {
+		return int(q.c.region.count(q.cpu).Load())
+	}
+	return q.c.opts.Depth
+}
+
+// begin gives a slot to the kernel, or what a predecessor left in it to the
+// owner.
+func (q *queue) begin(s *slot) {
+	how := fresh
+	if q.c.resumed {
+		how = s.assess()
+		s.journal.held.Store(0) // it was the predecessor's mark
+	}
+	switch how {
+	case fresh:
+		q.register(s)
+	case resend:
+		s.registered = true
+		q.commit(s)
+	case redo:
+		s.again = true
+		q.again = append(q.again, s)
+	}
 }
 
 // replace gives the queue, whose owner's turn was just stolen, to a spare
@@ -174,7 +209,18 @@ func (q *queue) waitAsSpare() bool {
 func (q *queue) run() bool {
 	q.owner.Store(int32(unix.Gettid()))
 	for !q.c.stop.Load() {
+		pausing := q.c.pausing.Load()
 		q.ring.RawFlush()
+		if pausing {
+			q.paused.Store(true) // what was to be committed before is
+		}
+		for len(q.again) > 0 {
+			s := q.again[len(q.again)-1]
+			q.again = q.again[:len(q.again)-1]
+			if !q.turnOf(s, 0) {
+				return true
+			}
+		}
 		if !q.ring.Ready() && q.late.Load() == nil {
 			q.sleep()
 		}
@@ -192,7 +238,7 @@ func (q *queue) run() bool {
 			}
 		}
 		q.submitLate()
-		if q.want.Load() > 0 {
+		if q.want.Load() > 0 && !pausing {
 			q.grow()
 		}
 	}
@@ -204,7 +250,8 @@ func (q *queue) run() bool {
 // flag could be seen is looked for after it.
 func (q *queue) sleep() {
 	q.asleep.Store(true)
-	if q.late.Load() == nil && q.want.Load() == 0 && !q.c.stop.Load() {
+	pausing := q.c.pausing.Load()
+	if q.late.Load() == nil && (q.want.Load() == 0 || pausing) && !q.c.stop.Load() && pausing == q.paused.Load() {
 		q.ring.Wait()
 	}
 	q.asleep.Store(false)
@@ -240,6 +287,10 @@ func (q *queue) dismiss() {
 func (q *queue) turnOf(s *slot, res int32) bool {
 	if res != 0 {
 		q.failed(s, res)
+		return true
+	}
+	if q.c.pausing.Load() {
+		s.park()
 		return true
 	}
 	ticket := q.turn.Begin()
@@ -286,8 +337,13 @@ func (q *queue) failed(s *slot, res int32) {
 	// thread has ended, which happens at the end only.
 }
 
-// commit queues the answer in s; the entry fetches the next request.
+// commit queues the answer in s; the entry fetches the next request. While the
+// channel pauses the answer is left to the successor.
 func (q *queue) commit(s *slot) {
+	if q.c.pausing.Load() {
+		s.park()
+		return
+	}
 	q.ring.Command(q.c.fd, cmdCommit, 0, 0, s.commitID(), uint16(q.cpu), uint64(s.index))
 }
 

@@ -27,6 +27,11 @@ const (
 	keepPayload = 64 << 10
 	// trimAfter is how many requests in a row without more give back the rest.
 	trimAfter = 1024
+	// warmPayload is how much of a payload in shared memory is there from the
+	// beginning. While a process is being killed the kernel can copy a request
+	// into a page that is there, but not into one that it would have to get
+	// first: the caller would see an error although a successor could answer.
+	warmPayload = 8 << 10
 )
 
 // The life of a slot, as far as answering goes; see the same in the device
@@ -54,10 +59,23 @@ type slot struct {
 	dirty      bool // more than keepPayload has memory
 	small      int  // requests in a row that needed no more than keepPayload
 	next       *slot
+	again      bool // the next request was in a predecessor's hands
+	journal    journal
 }
 
-// addSlots maps n more slots and queues their registration.
+// addSlots makes n more slots: of the region if there is one, else in memory
+// of the queue's own.
 func (q *queue) addSlots(n int) error {
+	if q.c.region != nil {
+		for range n {
+			head, payload := q.c.region.slot(q.cpu, len(q.slots))
+			sys.Populate(head[:sys.PageSize])
+			sys.Populate(payload[:warmPayload])
+			q.addSlot(head, payload).journal = newJournal(head)
+		}
+		q.c.region.count(q.cpu).Store(uint32(len(q.slots)))
+		return nil
+	}
 	heads := n * sys.PageSize
 	mem, err := sys.Map(heads + n*q.size)
 	if err != nil {
@@ -65,17 +83,20 @@ func (q *queue) addSlots(n int) error {
 	}
 	q.mem = append(q.mem, mem)
 	for i := range n {
-		page := mem[i*sys.PageSize:][:sys.PageSize]
-		s := &slot{q: q, index: len(q.slots), head: page[:headerSize:headerSize], vecs: page[vecsAt : vecsAt+32]}
-		s.payload = mem[heads+i*q.size:][:q.size:q.size]
-		s.req = channel.Request{
-			Header: s.head[:channel.HeaderSize:channel.HeaderSize], Args: s.head[argsAt:][:channel.MaxArgs:channel.MaxArgs],
-			Out: s.payload, Split: true, Shared: true, Slot: s,
-		}
-		q.slots = append(q.slots, s)
+		q.addSlot(mem[i*sys.PageSize:], mem[heads+i*q.size:][:q.size:q.size])
 	}
-	q.depth.Store(int32(len(q.slots)))
 	return nil
+}
+
+func (q *queue) addSlot(page, payload []byte) *slot {
+	s := &slot{q: q, index: len(q.slots), head: page[:headerSize:headerSize], vecs: page[vecsAt : vecsAt+32], payload: payload}
+	s.req = channel.Request{
+		Header: s.head[:channel.HeaderSize:channel.HeaderSize], Args: s.head[argsAt:][:channel.MaxArgs:channel.MaxArgs],
+		Out: s.payload, Split: true, Shared: true, Slot: s,
+	}
+	q.slots = append(q.slots, s)
+	q.depth.Store(int32(len(q.slots)))
+	return s
 }
 
 func (s *slot) commitID() uint64 { return binary.NativeEndian.Uint64(s.head[commitAt:]) }
@@ -93,6 +114,8 @@ func (s *slot) lend(ticket uint64) bool {
 	s.used = n
 	s.ticket = ticket
 	s.req.Payload = s.payload[:n:n]
+	s.req.Resent, s.again = s.again, false
+	s.take(n)
 	s.state.Store(inline)
 	return true
 }
@@ -105,6 +128,7 @@ func (s *slot) fill(errno syscall.Errno, n int) {
 	ne := binary.NativeEndian
 	ne.PutUint32(s.head[errorAt:], uint32(-int32(errno)))
 	ne.PutUint32(s.head[payloadAt:], uint32(n))
+	s.finished()
 }
 
 // Reply implements [channel.Slot]. Whether the kernel took the answer shows
@@ -130,7 +154,11 @@ func (s *slot) trim() {
 		return
 	}
 	if s.small++; s.dirty && s.small >= trimAfter {
-		sys.Discard(s.payload[keepPayload:])
+		if s.journal.page != nil {
+			sys.DiscardShared(s.payload[keepPayload:])
+		} else {
+			sys.Discard(s.payload[keepPayload:])
+		}
 		s.dirty = false
 	}
 }

@@ -31,6 +31,13 @@
 // the same reason rings are made without SINGLE_ISSUER and DEFER_TASKRUN.
 // A request that waits for its answer holds its entry, so a queue gets more of
 // them while many do, up to MaxDepth.
+//
+// # Take-over
+//
+// Slots lie in memory that processes can share, with a journal of how far each
+// request has come, so that a session can go to another process, by plan or
+// after a crash: see [Resume]. Where there is no such memory each queue has its
+// own, and the session stays where it is.
 package uring
 
 // DefaultDepth is how many entries a queue has to begin with. Four serve a
@@ -42,6 +49,9 @@ const DefaultDepth = 8
 // for a whole payload, and memory as far as it was used.
 const DefaultMaxDepth = 256
 
+// maxSlots is the most entries that a queue may have.
+const maxSlots = 4096
+
 // Options says how to make the rings. The zero value is the default.
 type Options struct {
 	Depth    int // entries of each queue at first
@@ -49,7 +59,8 @@ type Options struct {
 
 	// Path is where the session is mounted. With it a queue whose entries
 	// were all taken by slow handlers is set going again by a statfs of it;
-	// without, its requests wait for the first of them.
+	// without, its requests wait for the first of them, and the session cannot
+	// go to another process.
 	Path string
 }
 
@@ -60,6 +71,6 @@ func (o *Options) fill() {
 	if o.MaxDepth <= 0 {
 		o.MaxDepth = DefaultMaxDepth
 	}
-	o.Depth = min(o.Depth, 4096)
-	o.MaxDepth = min(max(o.MaxDepth, o.Depth), 4096)
+	o.Depth = min(o.Depth, maxSlots)
+	o.MaxDepth = min(max(o.MaxDepth, o.Depth), maxSlots)
 }
