@@ -302,7 +302,8 @@ func (r *Request) finish(st Status) {
 		l.leave(r.charge)
 	}
 	e.send(m, r, op, errno, n)
-	e.metrics.record(op, shard, time.Since(start), errno != 0)
+	// ENOSYS tells the kernel not to ask again: it is not a failure.
+	e.metrics.record(op, shard, time.Since(start), errno != 0 && errno != syscall.ENOSYS)
 }
 
 // send gives the answer to the channel. After a nil error r serves another
