@@ -88,35 +88,40 @@ const (
 func serveSluice(m mode, mnt, back string, tr fuse.Transport, w way) error {
 	mo := fuse.MountOptions{MaxWrite: maxWrite, FsName: "fusebench", Name: "sluice", Transport: tr, DirectMount: true, MaxReadAhead: maxWrite,
 		AllowOther: true}
-	tree, err := sluiceTree(m, back, &mo, w)
+	switch m {
+	case null:
+		return serveRaw(&nullFS{RawFileSystem: fuse.NewDefaultRawFileSystem()}, mnt, &mo)
+	case fixed:
+		tree, err := newFixedFS(back, "small", "many")
+		if err != nil {
+			return err
+		}
+		return serveRaw(tree, mnt, &mo)
+	}
+	root, err := fs.NewLoopbackRoot(back)
 	if err != nil {
 		return err
 	}
-	s, err := fuse.NewServer(tree, mnt, &mo)
+	root.(*fs.LoopbackNode).RootData.NoPassthrough = w != passing
+	o := fs.Options{MountOptions: mo, EntryTimeout: timeouts(m), AttrTimeout: timeouts(m), NullPermissions: true}
+	if w == direct {
+		return serveRaw(&directFS{fs.NewNodeFS(root, &o)}, mnt, &mo)
+	}
+	s, err := fs.Mount(mnt, root, &o)
+	if err != nil {
+		return err
+	}
+	s.Wait()
+	return nil
+}
+
+func serveRaw(tree fuse.RawFileSystem, mnt string, mo *fuse.MountOptions) error {
+	s, err := fuse.NewServer(tree, mnt, mo)
 	if err != nil {
 		return err
 	}
 	s.Serve()
 	return nil
-}
-
-func sluiceTree(m mode, back string, mo *fuse.MountOptions, w way) (fuse.RawFileSystem, error) {
-	switch m {
-	case null:
-		return &nullFS{RawFileSystem: fuse.NewDefaultRawFileSystem()}, nil
-	case fixed:
-		return newFixedFS(back, "small", "many")
-	}
-	root, err := fs.NewLoopbackRoot(back)
-	if err != nil {
-		return nil, err
-	}
-	root.(*fs.LoopbackNode).RootData.NoPassthrough = w != passing
-	tree := fs.NewNodeFS(root, &fs.Options{MountOptions: *mo, EntryTimeout: timeouts(m), AttrTimeout: timeouts(m), NullPermissions: true})
-	if w == direct {
-		return &directFS{tree}, nil
-	}
-	return tree, nil
 }
 
 // directFS is a file system whose files are not cached by the kernel.
