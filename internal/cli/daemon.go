@@ -39,11 +39,12 @@ opens what the old one has mounted, takes its session over and goes on; no
 request fails and files stay open.`,
 		Example: `  sluice daemon --config /etc/sluice/daemon.toml
   sluice daemon --mountpoint /mnt/images --socket /run/sluice/daemon.sock
-  sluice daemon --config /etc/sluice/daemon.toml --upgrade`,
+  sluice daemon upgrade`,
 		Args: needArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), env) },
 	}
 	f.add(cmd.Flags(), env)
+	cmd.AddCommand(newDaemonUpgradeCmd(env))
 	return cmd
 }
 
@@ -143,8 +144,8 @@ func (f *daemonFlags) run(ctx context.Context, env *Env) error {
 	defer logs.close()
 	raiseFileLimit(1 << 20)
 	d := daemon.New(daemon.Options{
-		ID: c.ID, Mountpoint: c.Mountpoint, Supervisor: c.Supervisor, CacheDir: c.CacheDir, Quota: int64(c.CacheQuota),
-		Writable: c.Writable, OpenLess: c.ImagesOnly, Resend: true, Push: f.push, Transport: fuse.Transport(c.Transport), FuseOptions: c.Options,
+		ID: c.ID, Mountpoint: c.Mountpoint, Supervisor: c.Supervisor, CacheDir: c.CacheDir, StateDir: stateDir(c.Socket), Quota: int64(c.CacheQuota),
+		Writable: c.Writable, OpenLess: c.ImagesOnly, Resend: true, Push: f.push, Transport: fuse.Transport(c.Transport), Passthrough: c.Passthrough, FuseOptions: c.Options,
 		Log: slog.New(logs.events), Level: level, Events: logs.events,
 	})
 	o := daemon.RunOptions{

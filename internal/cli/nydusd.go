@@ -206,12 +206,21 @@ func (f *nydusdFlags) serve(ctx context.Context, env *Env, specs []daemon.Spec) 
 	d := daemon.New(daemon.Options{
 		Transport: transport, ID: f.id, Mountpoint: f.mountpoint, Supervisor: f.supervisor, Writable: f.writable || f.sharedDir != "",
 		OpenLess: f.sharedDir == "", Resend: f.failover == "resend", NydusLayout: true,
-		CacheDir: f.localfsDir, PullAuth: env.Getenv("IMAGE_PULL_AUTH"), Log: slog.New(logs.events), Level: level, Events: logs.events,
+		CacheDir: f.localfsDir, StateDir: stateDir(f.apisock), PullAuth: env.Getenv("IMAGE_PULL_AUTH"), Log: slog.New(logs.events), Level: level, Events: logs.events,
 	})
 	return runDaemon(ctx, env, d, daemon.RunOptions{
 		Socket: f.apisock, Handler: daemon.HandlerOptions{Version: Version, Revision: revision()},
 		Upgrade: f.upgrade, Specs: specs, Getenv: env.Getenv, OnLoad: logs.reopen,
 	})
+}
+
+// stateDir is where a daemon with that API socket keeps the state of
+// directories.
+func stateDir(socket string) string {
+	if socket == "" {
+		return ""
+	}
+	return socket + ".state"
 }
 
 // daemonLog is where a daemon's words go.

@@ -21,7 +21,9 @@ func newSuperviseCmd(env *Env) *cobra.Command {
 		Short: "Run a daemon that survives kill -9",
 		Long: `Run "sluice daemon" with the same flags as a child and keep what its successor
 needs. If the daemon dies callers wait, another is started and goes on; no
-request fails. SIGTERM ends both, SIGHUP is passed on.`,
+request fails. SIGTERM ends both, SIGHUP is passed on, SIGUSR2 starts a daemon
+that takes the place of the one that runs: that is how "sluice daemon upgrade"
+upgrades it.`,
 		Example: "  sluice supervise --config /etc/sluice/daemon.toml",
 		Args:    needArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -39,10 +41,13 @@ request fails. SIGTERM ends both, SIGHUP is passed on.`,
 			hup := make(chan os.Signal, 1)
 			signal.Notify(hup, syscall.SIGHUP)
 			defer signal.Stop(hup)
+			upgrade := make(chan os.Signal, 1)
+			signal.Notify(upgrade, syscall.SIGUSR2)
+			defer signal.Stop(upgrade)
 			path := daemon.SupervisorSocket(c.Socket)
 			s := &daemon.Supervisor{
-				Path: path, Log: slog.New(slog.NewTextHandler(env.Stderr, nil)), Signals: hup,
-				Command: func(resume bool) *exec.Cmd { return f.child(env, exe, path, resume) },
+				Path: path, Log: slog.New(slog.NewTextHandler(env.Stderr, nil)), Signals: hup, Upgrade: upgrade,
+				Command: func(how daemon.How) *exec.Cmd { return f.child(env, exe, path, how) },
 			}
 			return s.Run(ctx)
 		},
@@ -52,7 +57,7 @@ request fails. SIGTERM ends both, SIGHUP is passed on.`,
 }
 
 // child is the daemon with the supervisor's flags.
-func (f *daemonFlags) child(env *Env, exe, path string, resume bool) *exec.Cmd {
+func (f *daemonFlags) child(env *Env, exe, path string, how daemon.How) *exec.Cmd {
 	args := []string{"daemon", "--push", "--supervisor", path}
 	for _, a := range []struct{ flag, value string }{
 		{"config", f.config}, {"mountpoint", f.mountpoint}, {"socket", f.socket}, {"cache-dir", f.cacheDir},
@@ -65,7 +70,7 @@ func (f *daemonFlags) child(env *Env, exe, path string, resume bool) *exec.Cmd {
 	for _, a := range []struct {
 		flag string
 		on   bool
-	}{{"writable", f.writable}, {"pprof", f.pprof}, {"resume", resume}, {"upgrade", f.upgrade && !resume}} {
+	}{{"writable", f.writable}, {"pprof", f.pprof}, {"resume", how == daemon.Resume}, {"upgrade", how == daemon.Replace || f.upgrade && how == daemon.Begin}} {
 		if a.on {
 			args = append(args, "--"+a.flag)
 		}

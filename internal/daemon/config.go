@@ -13,26 +13,30 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/sluicefs/sluice/fuse"
+	"github.com/sluicefs/sluice/internal/passthrough"
 )
 
 // Config is the daemon's own configuration, in TOML. docs/operations.md
 // explains each field.
 type Config struct {
-	Mountpoint string        `toml:"mountpoint"`
-	Socket     string        `toml:"socket"`
-	Supervisor string        `toml:"supervisor"`
-	ID         string        `toml:"id"`
-	CacheDir   string        `toml:"cache_dir"`
-	CacheQuota Size          `toml:"cache_quota"`
-	Transport  string        `toml:"transport"` // "", "device", "uring"
-	Writable   bool          `toml:"writable"`
-	ImagesOnly bool          `toml:"images_only"` // nothing but images: their files need no opening
-	Options    []string      `toml:"mount_options"`
-	LogLevel   string        `toml:"log_level"`
-	LogFile    string        `toml:"log_file"`
-	LogSize    Size          `toml:"log_size"`
-	Pprof      bool          `toml:"pprof"`
-	Mounts     []MountConfig `toml:"mount"`
+	Mountpoint string   `toml:"mountpoint"`
+	Socket     string   `toml:"socket"`
+	Supervisor string   `toml:"supervisor"`
+	ID         string   `toml:"id"`
+	CacheDir   string   `toml:"cache_dir"`
+	CacheQuota Size     `toml:"cache_quota"`
+	Transport  string   `toml:"transport"` // "", "device", "uring"
+	Writable   bool     `toml:"writable"`
+	ImagesOnly bool     `toml:"images_only"` // nothing but images: their files need no opening
+	Options    []string `toml:"mount_options"`
+	// Passthrough says whether the kernel reads and writes files of
+	// directories by itself: "" or "auto" where it can, or "off".
+	Passthrough string        `toml:"passthrough"`
+	LogLevel    string        `toml:"log_level"`
+	LogFile     string        `toml:"log_file"`
+	LogSize     Size          `toml:"log_size"`
+	Pprof       bool          `toml:"pprof"`
+	Mounts      []MountConfig `toml:"mount"`
 }
 
 // MountConfig is one mount of a Config.
@@ -44,6 +48,10 @@ type MountConfig struct {
 	Prefetch   []string `toml:"prefetch"`
 	Record     bool     `toml:"record"`
 	Overlay    *Overlay `toml:"overlay"`
+
+	Cache  string   `toml:"cache"`   // of a directory: auto, none or always
+	UIDMap []string `toml:"uid_map"` // of a directory: "in the mount:below:how many"
+	GIDMap []string `toml:"gid_map"`
 }
 
 // Size is a number of bytes, written as a number or with KiB, MiB, GiB or TiB.
@@ -116,6 +124,9 @@ func ParseConfig(b []byte, dir string) (*Config, error) {
 	default:
 		return nil, fmt.Errorf("transport %q is unknown: device or uring, or nothing", c.Transport)
 	}
+	if c.Passthrough != "" && c.Passthrough != "auto" && c.Passthrough != "off" {
+		return nil, fmt.Errorf("passthrough %q is unknown: auto or off", c.Passthrough)
+	}
 	for _, p := range []*string{&c.Mountpoint, &c.Socket, &c.Supervisor, &c.CacheDir, &c.LogFile} {
 		*p = under(dir, *p)
 	}
@@ -154,6 +165,7 @@ func (m *MountConfig) spec(config string) Spec {
 	return Spec{
 		Path: m.Path, Type: m.Type, Source: m.Source, Config: config,
 		Prefetch: m.Prefetch, Record: m.Record, Overlay: m.Overlay,
+		Cache: passthrough.Cache(m.Cache), UIDMap: m.UIDMap, GIDMap: m.GIDMap,
 	}
 }
 

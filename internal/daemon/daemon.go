@@ -25,6 +25,7 @@ type Options struct {
 	Mountpoint  string // an existing directory
 	Supervisor  string // path of the socket of whoever keeps the session
 	CacheDir    string // for sources whose configuration names none
+	StateDir    string // of this daemon alone, for what a successor needs of directories; "" = they end with the process
 	Quota       int64  // bytes of each cache; 0 = no limit
 	NydusLayout bool   // keep nydusd's chunk maps beside the data
 	Writable    bool   // mount read-write
@@ -57,7 +58,10 @@ type Daemon struct {
 	where     string               // the mountpoint, absolute once mounted
 	instances map[string]*instance // by path
 	handed    bool                 // somebody else holds the session
+	gone      bool                 // a successor goes on with all that is mounted
+	leaving   map[*instance]bool   // unmounted, and still in use
 	session   *fuse.Session        // taken over, until start
+	serving   func()               // tells the predecessor of the session
 
 	exit     chan struct{} // closed when the process is to end
 	exitOnce sync.Once
@@ -77,10 +81,11 @@ func New(o Options) *Daemon {
 		machine:   machine{state: Init, log: o.Log},
 		union:     vfs.New(&vfs.Options{OpenLess: o.OpenLess, Measure: true}),
 		instances: map[string]*instance{},
+		leaving:   map[*instance]bool{},
 		exit:      make(chan struct{}),
 		opener: opener{
 			cacheDir: o.CacheDir, quota: o.Quota, nydusLayout: o.NydusLayout,
-			log: o.Log, passthrough: o.Passthrough, pullAuth: o.PullAuth,
+			log: o.Log, passthrough: o.Passthrough, pullAuth: o.PullAuth, stateDir: o.StateDir,
 		},
 	}
 }
@@ -110,6 +115,7 @@ func (d *Daemon) fuseOptions() *fuse.MountOptions {
 		FsName: "sluice", Name: "sluice", AllowOther: os.Geteuid() == 0,
 		Options:              append([]string{"default_permissions"}, d.opts.FuseOptions...),
 		EnableSymlinkCaching: true,
+		EnableAcl:            !d.opts.OpenLess,
 		MaxBackground:        64,
 		Transport:            d.opts.Transport,
 		Logger:               slog.NewLogLogger(d.log.Handler(), slog.LevelInfo),
@@ -159,6 +165,9 @@ func (d *Daemon) start(cause string) error {
 			var err error
 			if server, err = fuse.Resume(d.union, session, d.fuseOptions()); err != nil {
 				return err
+			}
+			if !session.Crashed {
+				d.union.Exact()
 			}
 			d.mu.Lock()
 			d.server = server
@@ -315,10 +324,16 @@ func (d *Daemon) detach(ctx context.Context, path string, how vfs.How) error {
 
 // closeLater closes i when its file system is used no more.
 func (d *Daemon) closeLater(i *instance) {
+	d.mu.Lock()
+	d.leaving[i] = true
+	d.mu.Unlock()
 	d.reapers.Add(1)
 	go func() {
 		defer d.reapers.Done()
 		<-i.mount.Done()
+		d.mu.Lock()
+		delete(d.leaving, i)
+		d.mu.Unlock()
 		if err := i.close(); err != nil {
 			d.log.Warn("close", "path", i.spec.Path, "error", err)
 		}
@@ -375,6 +390,7 @@ func (d *Daemon) Exit(ctx context.Context, cause string) error {
 			} else {
 				s.Close() // the keeper has its own descriptors
 			}
+			d.setGone()
 			d.end(cause)
 			return nil
 		}
@@ -416,13 +432,38 @@ func (d *Daemon) Close() error {
 	if d.session != nil {
 		errs = append(errs, d.session.Close())
 	}
+	if d.gone {
+		for i := range d.leaving {
+			i.handedOver()
+		}
+		for _, i := range d.instances {
+			i.handedOver()
+		}
+	}
 	d.mu.Unlock()
 	d.union.OnUnmount()
 	d.reapers.Wait()
 	for _, i := range d.list() {
 		errs = append(errs, i.close())
 	}
+	if d.opts.StateDir != "" {
+		_ = os.Remove(d.opts.StateDir) // if it is empty
+	}
 	return errors.Join(errs...)
+}
+
+// setGone says that a successor goes on with all that is mounted.
+func (d *Daemon) setGone() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gone = true
+}
+
+// handedOver leaves to a successor what it needs of i.
+func (i *instance) handedOver() {
+	if i.dir != nil {
+		i.dir.HandedOver()
+	}
 }
 
 // SetLevel sets the log level by its name.

@@ -328,9 +328,9 @@ func TestIntegrationSupervise(t *testing.T) {
 	var log lockedBuffer
 	s := &Supervisor{
 		Path: c.Supervisor, Log: slog.New(slog.NewTextHandler(&log, nil)),
-		Command: func(resume bool) *exec.Cmd {
+		Command: func(how How) *exec.Cmd {
 			next := c
-			if next.Resume = resume; resume {
+			if next.Resume = how == Resume; how != Begin {
 				next.Specs = nil
 			}
 			cmd := next.command(t)

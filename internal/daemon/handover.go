@@ -46,8 +46,20 @@ func (d *Daemon) HandOver(ctx context.Context, to string, final bool) error {
 		d.mu.Lock()
 		d.handed = true
 		d.mu.Unlock()
-		d.end("handed over")
-		return d.send(conn, s)
+		d.setGone()
+		defer d.end("handed over")
+		if err := d.send(conn, s); err != nil {
+			return err
+		}
+		// Until the successor has opened them too, files without a name live
+		// by the descriptors of this process.
+		if err := errors.Join(conn.CloseWrite(), conn.SetReadDeadline(time.Now().Add(supervisorTimeout))); err != nil {
+			return err
+		}
+		if _, err := conn.Read(make([]byte, 1)); err != nil {
+			d.log.Warn("the successor does not say that it serves", "error", err)
+		}
+		return nil
 	})
 }
 
@@ -81,6 +93,11 @@ func (d *Daemon) send(conn *net.UnixConn, s *fuse.Session) error {
 	for _, i := range d.list() {
 		saved.Specs = append(saved.Specs, i.spec)
 	}
+	d.mu.Lock()
+	for i := range d.leaving {
+		saved.Leaving = append(saved.Leaving, left{i.mount.Slot(), i.spec})
+	}
+	d.mu.Unlock()
 	b, err := saved.encode()
 	if err != nil {
 		return err
@@ -93,11 +110,15 @@ func (d *Daemon) send(conn *net.UnixConn, s *fuse.Session) error {
 }
 
 // transferable says why a successor could not go on with what is mounted: the
-// node ids of an image mean the same in every process, those of others do not.
+// node ids of images and archives mean the same in every process, those of
+// directories have to be kept.
 func (d *Daemon) transferable() error {
 	for _, i := range d.list() {
-		if _, ok := i.fuseFS().(fuse.Stateful); !ok && !i.openLess() {
-			return fmt.Errorf("hand over: %s (%s) has open files and node ids that only this process knows: unmount it first", i.spec.Path, i.kind())
+		if i.dir == nil {
+			continue
+		}
+		if err := i.dir.Transferable(); err != nil {
+			return fmt.Errorf("hand over: %s has open files and node ids that only this process knows (%w): unmount it first", i.spec.Path, err)
 		}
 	}
 	return nil
@@ -119,55 +140,80 @@ func (d *Daemon) Succeed(ctx context.Context, socket string) error {
 	defer l.Close()
 	old := api.Dial(socket)
 	defer old.Close()
-	receive := func(final bool) (*fuse.Session, error) {
-		return d.receive(ctx, old, l, final)
-	}
 	err = d.machine.do(evTakeOver, "upgrade", func() error {
-		first, err := receive(false)
+		first, err := d.receive(ctx, old, l, false)
 		if err != nil {
 			return err
 		}
-		first.Close() // only what is mounted counts yet
-		last, err := receive(true)
+		first.close() // only what is mounted counts yet
+		last, err := d.receive(ctx, old, l, true)
 		if err != nil {
 			return err
 		}
-		last.Crashed = false
 		d.mu.Lock()
-		d.session, d.handed = last, true
+		d.session, d.handed, d.serving = last.session, true, last.close
 		d.mu.Unlock()
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("take over from %s: %w", socket, err)
 	}
-	return d.Start("upgrade")
+	err = d.Start("upgrade")
+	d.serving()
+	return err
+}
+
+// received is what came from a predecessor.
+type received struct {
+	session *fuse.Session
+	conn    *net.UnixConn
+	final   bool
+	asked   chan error // what its API said
+}
+
+// close ends the exchange. The final one tells the predecessor that it may end.
+func (r *received) close() {
+	if r.final {
+		_, _ = r.conn.Write([]byte{1})
+	} else {
+		r.session.Close()
+	}
+	r.conn.Close()
+	<-r.asked
 }
 
 // receive asks the predecessor for its state, and mounts the same.
-func (d *Daemon) receive(ctx context.Context, old *api.Client, l *net.UnixListener, final bool) (*fuse.Session, error) {
-	asked := make(chan error, 1)
+func (d *Daemon) receive(ctx context.Context, old *api.Client, l *net.UnixListener, final bool) (*received, error) {
+	r := &received{final: final, asked: make(chan error, 1), session: &fuse.Session{}}
 	go func() {
-		asked <- old.HandOver(ctx, api.HandOver{To: l.Addr().String(), Final: final})
-		_ = l.SetDeadline(time.Now().Add(time.Second)) // if it never connected
+		err := old.HandOver(ctx, api.HandOver{To: l.Addr().String(), Final: final})
+		r.asked <- err
+		if err != nil {
+			_ = l.SetDeadline(time.Now().Add(time.Second)) // if it never connected
+		}
 	}()
 	if err := l.SetDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
-	c, err := l.AcceptUnix()
+	var err error
+	if r.conn, err = l.AcceptUnix(); err != nil {
+		return nil, errors.Join(<-r.asked, err)
+	}
+	b, fds, err := receiveWithFD(r.conn)
+	r.session.Files = fds
+	if err == nil && len(b) == 0 { // it closed without a word: the API says why
+		if err = <-r.asked; err == nil {
+			err = errors.New("the predecessor sent nothing")
+		}
+	}
+	if err == nil {
+		err = d.adopt(ctx, b, r.session, final)
+	}
 	if err != nil {
-		return nil, errors.Join(<-asked, err)
+		r.conn.Close()
+		return nil, errors.Join(err, r.session.Close())
 	}
-	b, fds, err := receiveWithFD(c)
-	c.Close()
-	session := &fuse.Session{Files: fds}
-	if err = errors.Join(err, <-asked); err == nil {
-		err = d.adopt(ctx, b, session)
-	}
-	if err != nil {
-		return nil, errors.Join(err, session.Close())
-	}
-	return session, nil
+	return r, nil
 }
 
 // drop unmounts what the predecessor has no more.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/sluicefs/sluice/vfs"
@@ -26,6 +28,10 @@ type RunOptions struct {
 	// Ready is called when the API answers; for tests.
 	Ready func()
 }
+
+// ErrHandedOver is what Run returns to tell a supervisor that the daemon has
+// not ended what it served: a successor goes on with it.
+var ErrHandedOver = errors.New("handed over to a successor")
 
 // Run runs a daemon until it is told to end, by its API or by ctx, and cleans
 // up.
@@ -70,7 +76,11 @@ func (d *Daemon) Run(ctx context.Context, o RunOptions) (err error) {
 	} else if err := d.begin(ctx, o.Specs); err != nil {
 		return errors.Join(err, d.stop(o, "failed to begin"))
 	}
-	if err := Notify(o.Getenv, "READY=1"); err != nil {
+	ready := "READY=1"
+	if o.From != "" && !d.opts.Push {
+		ready += fmt.Sprintf("\nMAINPID=%d", os.Getpid())
+	}
+	if err := Notify(o.Getenv, ready); err != nil {
 		d.log.Warn("systemd", "error", err)
 	}
 	alive, cancel := context.WithCancel(context.Background())
@@ -106,6 +116,9 @@ func (d *Daemon) listen(o RunOptions) (net.Listener, error) {
 
 // begin mounts what there is from the start, and serves.
 func (d *Daemon) begin(ctx context.Context, specs []Spec) error {
+	if err := d.freshState(); err != nil {
+		return err
+	}
 	var overlays []Spec
 	for _, s := range specs {
 		if s.Overlay != nil { // needs a running mount
@@ -130,6 +143,18 @@ func (d *Daemon) begin(ctx context.Context, specs []Spec) error {
 	return nil
 }
 
+// freshState removes what a predecessor has left that nobody goes on with.
+func (d *Daemon) freshState() error {
+	if d.opts.StateDir == "" {
+		return nil
+	}
+	old, err := filepath.Glob(filepath.Join(d.opts.StateDir, "nodes-*"))
+	for _, name := range old {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
+}
+
 // wait waits for the end.
 func (d *Daemon) wait(ctx context.Context, o RunOptions) error {
 	for {
@@ -146,7 +171,15 @@ func (d *Daemon) wait(ctx context.Context, o RunOptions) error {
 			_ = Notify(o.Getenv, "STOPPING=1")
 			return d.stop(o, "signal")
 		case <-d.exit:
-			_ = Notify(o.Getenv, "STOPPING=1")
+			d.mu.Lock()
+			gone := d.gone
+			d.mu.Unlock()
+			if gone && d.opts.Push {
+				return ErrHandedOver
+			}
+			if !gone {
+				_ = Notify(o.Getenv, "STOPPING=1")
+			}
 			return nil
 		}
 	}

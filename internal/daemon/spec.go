@@ -9,13 +9,16 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluicefs/sluice/fuse"
 	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/image/detect"
+	"github.com/sluicefs/sluice/internal/passthrough"
 	"github.com/sluicefs/sluice/internal/serve"
 	"github.com/sluicefs/sluice/internal/source"
 	"github.com/sluicefs/sluice/storage"
@@ -40,6 +43,11 @@ type Spec struct {
 	Prefetch []string `json:"prefetch_files,omitempty"` // to fetch ahead
 	Record   bool     `json:"record,omitempty"`         // keep what is read, for a profile
 	Overlay  *Overlay `json:"overlay,omitempty"`
+
+	// For directories.
+	Cache  passthrough.Cache `json:"cache_policy,omitempty"`
+	UIDMap []string          `json:"uid_map,omitempty"` // "in the mount:below:how many"
+	GIDMap []string          `json:"gid_map,omitempty"`
 }
 
 // Overlay makes an image writable: the kernel's overlay file system is mounted
@@ -61,6 +69,14 @@ func (s *Spec) check() error {
 	default:
 		return fmt.Errorf("mountpoint %s: file system type %q is unknown: rafs or passthrough_fs", s.Path, s.Type)
 	}
+	if err := s.Cache.Check(); err != nil {
+		return fmt.Errorf("mountpoint %s: %w", s.Path, err)
+	}
+	for _, m := range [][]string{s.UIDMap, s.GIDMap} {
+		if _, err := passthrough.ParseIDMap(m); err != nil {
+			return fmt.Errorf("mountpoint %s: %w", s.Path, err)
+		}
+	}
 	if s.Overlay != nil && (s.Overlay.Upper == "" || s.Overlay.Work == "") {
 		return fmt.Errorf("mountpoint %s: an overlay needs an upper and a work directory", s.Path)
 	}
@@ -69,7 +85,7 @@ func (s *Spec) check() error {
 
 // same reports whether two specs mount the same in the same way.
 func (s *Spec) same(other Spec) bool {
-	return s.Path == other.Path && s.Type == other.Type && s.Source == other.Source && s.Config == other.Config
+	return reflect.DeepEqual(*s, other)
 }
 
 // instance is something that is mounted.
@@ -77,6 +93,7 @@ type instance struct {
 	spec    Spec
 	config  *nydusConfig // nil without one
 	target  *serve.Target
+	dir     *passthrough.FS // nil if it is not a directory
 	mount   *vfs.Mount
 	since   time.Time
 	closers []io.Closer
@@ -110,6 +127,9 @@ type opener struct {
 	log         *slog.Logger
 	passthrough string
 	pullAuth    string // of registries, before what configurations say
+	stateDir    string // for the nodes of directories; "" keeps them in this process
+
+	tables atomic.Int64 // files made there
 
 	mu     sync.Mutex
 	stores map[string]*sharedStore
@@ -180,8 +200,7 @@ func (o *opener) open(ctx context.Context, spec Spec) (*instance, error) {
 	case TypeRAFS:
 		err = o.rafs(ctx, i)
 	case TypePassthrough:
-		ref := source.Ref{Kind: source.Directory, Text: spec.Source, Name: spec.Source}
-		i.target, err = serve.Open(ctx, ref, o.config(i, ""))
+		err = o.directory(i, spec.Source)
 	default:
 		err = o.auto(ctx, i)
 	}
@@ -212,7 +231,11 @@ func (o *opener) auto(ctx context.Context, i *instance) error {
 		return err
 	}
 	c := o.config(i, "image")
-	if !ref.Kind.Image() {
+	switch {
+	case ref.Kind == source.Directory:
+		return o.directory(i, ref.Name)
+	case !ref.Kind.Image():
+		c.Portable = true
 		i.target, err = serve.Open(ctx, ref, c)
 		return err
 	}
@@ -222,6 +245,30 @@ func (o *opener) auto(ctx context.Context, i *instance) error {
 	}
 	i.closers = append(i.closers, img)
 	return o.show(i, img, filepath.Join(o.cacheDir, "chunks"), c)
+}
+
+// directory opens a directory, read-write.
+func (o *opener) directory(i *instance, name string) (err error) {
+	opts := passthrough.Options{Cache: i.spec.Cache, NoPassthrough: o.passthrough == "off", Log: o.log}
+	if opts.UIDs, err = passthrough.ParseIDMap(i.spec.UIDMap); err != nil {
+		return err
+	}
+	if opts.GIDs, err = passthrough.ParseIDMap(i.spec.GIDMap); err != nil {
+		return err
+	}
+	if o.stateDir != "" {
+		if err := os.MkdirAll(o.stateDir, 0o700); err != nil {
+			return fmt.Errorf("state directory: %w", err)
+		}
+		opts.Table = filepath.Join(o.stateDir, fmt.Sprintf("nodes-%d-%d-%d", os.Getpid(), i.since.UnixNano(), o.tables.Add(1)))
+	}
+	f, err := passthrough.New(name, opts)
+	if err != nil {
+		return err
+	}
+	i.dir = f
+	i.target = &serve.Target{FS: f, Type: string(source.Directory)}
+	return nil
 }
 
 // rafs opens a bootstrap with a nydus configuration.
@@ -283,7 +330,7 @@ func (o *opener) show(i *instance, img *source.Image, cacheDir string, c serve.C
 
 // openLess reports whether the files of i need no opening: all that are never
 // written.
-func (i *instance) openLess() bool { return i.target.Image != nil }
+func (i *instance) openLess() bool { return i.dir == nil }
 
 // fuseFS is the file system of i.
 func (i *instance) fuseFS() fuse.RawFileSystem { return i.target.FS }

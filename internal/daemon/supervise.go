@@ -21,11 +21,11 @@ import (
 // another, which goes on with both.
 type Supervisor struct {
 	Path string // of the socket that the child sends its state to
-	// Command returns the child to start. resume says that it is to fetch the
-	// state, take the session over and serve.
-	Command func(resume bool) *exec.Cmd
+	// Command returns the child to start.
+	Command func(How) *exec.Cmd
 	Log     *slog.Logger
 	Signals <-chan os.Signal // passed on to the child; may be nil
+	Upgrade <-chan os.Signal // have another child take over; may be nil
 
 	mu    sync.Mutex
 	data  []byte
@@ -33,9 +33,18 @@ type Supervisor struct {
 	fetch bool // the next connection wants the state
 }
 
+// How says how a child is to begin.
+type How int
+
+const (
+	Begin   How = iota // mount
+	Resume             // fetch the state, take over the session of a child that died, and serve
+	Replace            // take over from the child that runs
+)
+
 // Restarts beyond this many in as long a time are given up.
 const (
-	maxRestarts   = 20
+	maxRestarts   = 60
 	restartPeriod = time.Minute
 )
 
@@ -64,44 +73,82 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		<-served
 		s.keep(nil, nil)
 	}()
-	var died []time.Time
-	for {
-		err := s.child(ctx)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		now := time.Now()
-		died = append(slices.DeleteFunc(died, func(t time.Time) bool { return now.Sub(t) > restartPeriod }), now)
-		if len(died) > maxRestarts {
-			return fmt.Errorf("supervisor: the daemon died %d times in a minute, last: %w", len(died), err)
-		}
-		s.Log.Error("the daemon died", "error", err, "session_kept", s.has())
-	}
+	return s.children(ctx)
 }
 
-// child runs one child to its end.
-func (s *Supervisor) child(ctx context.Context) error {
-	resume := s.has()
+// process is a daemon that was started.
+type process struct {
+	cmd  *exec.Cmd
+	done chan error
+}
+
+func (s *Supervisor) start(how How) (*process, error) {
 	s.mu.Lock()
-	s.fetch = resume
+	s.fetch = how == Resume
 	s.mu.Unlock()
-	cmd := s.Command(resume)
-	if err := cmd.Start(); err != nil {
+	c := &process{cmd: s.Command(how), done: make(chan error, 1)}
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	s.Log.Info("daemon started", "pid", c.cmd.Process.Pid, "resume", how == Resume, "upgrade", how == Replace)
+	go func() { c.done <- c.cmd.Wait() }()
+	return c, nil
+}
+
+// children runs one child after another.
+func (s *Supervisor) children(ctx context.Context) error {
+	now, err := s.start(Begin)
+	if err != nil {
 		return err
 	}
-	s.Log.Info("daemon started", "pid", cmd.Process.Pid, "resume", resume)
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	var next *process         // is to take over from now
+	var nextDone <-chan error // of next
+	var died []time.Time
 	stop := ctx.Done()
 	for {
 		select {
-		case err := <-done:
-			return err
 		case sig := <-s.Signals:
-			_ = cmd.Process.Signal(sig)
+			_ = now.cmd.Process.Signal(sig)
+		case <-s.Upgrade:
+			if next != nil {
+				s.Log.Warn("an upgrade is under way")
+				continue
+			}
+			if next, err = s.start(Replace); err != nil {
+				s.Log.Error("upgrade", "error", err)
+				next = nil
+				continue
+			}
+			nextDone = next.done
 		case <-stop:
-			_ = cmd.Process.Signal(syscall.SIGTERM)
 			stop = nil
+			_ = now.cmd.Process.Signal(syscall.SIGTERM)
+			if next != nil {
+				_ = next.cmd.Process.Signal(syscall.SIGTERM)
+			}
+		case err := <-nextDone:
+			s.Log.Error("upgrade failed", "error", err)
+			next, nextDone = nil, nil
+		case err := <-now.done:
+			switch {
+			case next != nil: // it has taken over, or dies as well
+				now, next, nextDone = next, nil, nil
+				continue
+			case err == nil || ctx.Err() != nil:
+				return err
+			}
+			died = append(slices.DeleteFunc(died, func(t time.Time) bool { return time.Since(t) > restartPeriod }), time.Now())
+			if len(died) > maxRestarts {
+				return fmt.Errorf("supervisor: the daemon died %d times in a minute, last: %w", len(died), err)
+			}
+			s.Log.Error("the daemon died", "error", err, "session_kept", s.has())
+			how := Begin
+			if s.has() {
+				how = Resume
+			}
+			if now, err = s.start(how); err != nil {
+				return err
+			}
 		}
 	}
 }

@@ -32,7 +32,14 @@ type savedState struct {
 	Mountpoint string `json:"mountpoint"`
 	OpenLess   bool   `json:"open_less"`
 	Specs      []Spec `json:"specs"`
+	Leaving    []left `json:"leaving,omitempty"`
 	Session    []byte `json:"session"`
+}
+
+// left is something that was unmounted lazily and is still in use.
+type left struct {
+	Slot uint64 `json:"slot"` // in the union
+	Spec Spec   `json:"spec"`
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -171,7 +178,7 @@ func (d *Daemon) TakeOver(ctx context.Context, cause string) error {
 		conn.Close()
 		session := &fuse.Session{Files: fds, Crashed: d.opts.Resend}
 		if err == nil {
-			err = d.adopt(ctx, b, session)
+			err = d.adopt(ctx, b, session, true)
 		}
 		if err != nil {
 			session.Close()
@@ -184,7 +191,9 @@ func (d *Daemon) TakeOver(ctx context.Context, cause string) error {
 	})
 }
 
-func (d *Daemon) adopt(ctx context.Context, b []byte, session *fuse.Session) error {
+// adopt mounts what a predecessor sent; last says that its session comes with
+// it.
+func (d *Daemon) adopt(ctx context.Context, b []byte, session *fuse.Session, last bool) error {
 	if len(session.Files) == 0 {
 		return errors.New("the supervisor sent no descriptor")
 	}
@@ -219,6 +228,23 @@ func (d *Daemon) adopt(ctx context.Context, b []byte, session *fuse.Session) err
 		}
 		d.put(i)
 	}
+	if last {
+		d.leave(ctx, saved.Leaving)
+	}
 	session.State = saved.Session
 	return nil
+}
+
+// leave opens what the predecessor had unmounted lazily. Who uses something
+// that cannot be opened any more gets ESTALE.
+func (d *Daemon) leave(ctx context.Context, all []left) {
+	for _, l := range all {
+		i, err := d.open(ctx, l.Spec)
+		if err != nil {
+			d.log.Warn("what was unmounted and is in use is lost", "path", l.Spec.Path, "error", err)
+			continue
+		}
+		i.mount = d.union.Leave(l.Slot, l.Spec.Path, i.fuseFS())
+		d.closeLater(i)
+	}
 }
