@@ -42,8 +42,9 @@ type blobWriter struct {
 	toc     []byte
 	coder   *coder // for batches and tables
 
-	batch    []byte // bytes of the batch under way
-	contexts int    // batches written
+	batch       []byte // bytes of the batch under way
+	batchPieces []int  // its pieces in the slot
+	contexts    int    // batches written
 }
 
 func newBlobWriter(b *builder) (*blobWriter, error) {
@@ -90,16 +91,11 @@ func (w *blobWriter) write(p []byte) error {
 }
 
 // append stores a chunk: comp if that is not nil, else plain. It sets the
-// place of c in the blob.
+// place of c in the blob. A chunk that is batched is written by endBatch.
 func (w *blobWriter) append(c *chunk, plain, comp []byte, batched bool) error {
 	info := &w.blob.info
 	if info.ChunkCount >= rafs.MaxChunks-1 {
 		return fmt.Errorf("more than %d chunks: choose a larger chunk size", rafs.MaxChunks-1)
-	}
-	if len(w.batch) > 0 && (!batched || len(w.batch)+len(plain) >= int(w.opt.BatchSize)) {
-		if err := w.endBatch(); err != nil {
-			return err
-		}
 	}
 	c.index = info.ChunkCount
 	c.compOff = uint64(w.file.off)
@@ -107,7 +103,6 @@ func (w *blobWriter) append(c *chunk, plain, comp []byte, batched bool) error {
 	if batched {
 		c.flags = rafs.ChunkCompressed | rafs.ChunkBatch
 		c.batchContext, c.batchOff = uint32(w.contexts), uint32(len(w.batch))
-		w.batch = append(w.batch, plain...)
 	} else {
 		stored := plain
 		if comp != nil {
@@ -166,33 +161,8 @@ func appendMetaV2(b []byte, c *chunk) []byte {
 	return binary.LittleEndian.AppendUint64(b, data)
 }
 
-// endBatch writes the batch under way.
-func (w *blobWriter) endBatch() error {
-	stored := w.batch
-	out, ok := w.coder.compress(make([]byte, 0, bound(len(w.batch))), w.batch)
-	if ok {
-		stored = out
-	}
-	if err := w.write(stored); err != nil {
-		return err
-	}
-	le := binary.LittleEndian
-	c := w.blob.batches
-	c = le.AppendUint32(c, uint32(len(stored)))
-	c = le.AppendUint32(c, uint32(len(w.batch)))
-	w.blob.batches = append(c, make([]byte, 32)...)
-	w.contexts++
-	w.batch = w.batch[:0]
-	return nil
-}
-
 // endData ends the chunks: it writes the sections that describe them.
 func (w *blobWriter) endData() error {
-	if len(w.batch) > 0 {
-		if err := w.endBatch(); err != nil {
-			return err
-		}
-	}
 	info := &w.blob.info
 	info.UncompressedSize = w.uncomp
 	w.blob.dataSize = uint64(w.file.off)

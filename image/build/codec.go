@@ -17,6 +17,7 @@ type coder struct {
 	digester   storage.Algorithm
 	zstd       *zstd.Encoder
 	lz4        lz4.Compressor
+	batch      []byte // of compressBatches
 }
 
 // zstdLevels are the encoder's levels 1 to 4.

@@ -14,12 +14,16 @@ import (
 // busy, and many small files fit.
 const slotSize = 1 << 20
 
+// slotSize is the size of the slots: each has room for a chunk and a batch.
+func (o *Options) slotSize() int { return max(int(o.ChunkSize), int(o.BatchSize), slotSize) }
+
 // slot is a buffer on its way through the pipeline.
 type slot struct {
 	in     []byte // the bytes of all pieces
 	used   int
 	fills  []fill
 	pieces []piece
+	units  []unit // batches
 	out    []byte // compressed forms
 	done   chan error
 	// barrier, if set, is closed by the writer when it comes to this slot,
@@ -88,7 +92,7 @@ func newBuilder(ctx context.Context, opt *Options, out *outputSet) (*builder, er
 		return nil, err
 	}
 	b.ctx, b.cancel = context.WithCancelCause(ctx)
-	size := max(int(opt.ChunkSize), slotSize)
+	size := opt.slotSize()
 	memory := opt.Memory
 	if opt.Chunking == ContentChunks {
 		memory -= windowChunks * int64(opt.ChunkSize)
@@ -153,7 +157,7 @@ func (b *builder) slotFor(n int) (*slot, error) {
 			return nil, context.Cause(b.ctx)
 		}
 		if b.cur.in == nil {
-			size := max(int(b.opt.ChunkSize), slotSize)
+			size := b.opt.slotSize()
 			b.cur.in = make([]byte, size)
 			if b.opt.Compressor != storage.None {
 				b.cur.out = make([]byte, 0, size+bound(size))
@@ -359,6 +363,9 @@ func (b *builder) process(s *slot, c *coder) error {
 			s.out = out
 		}
 	}
+	if b.opt.BatchSize != 0 && b.opt.Compressor != storage.None {
+		b.compressBatches(s, c)
+	}
 	return nil
 }
 
@@ -382,7 +389,8 @@ func (b *builder) runWriter() {
 		s.used, s.barrier = 0, nil
 		clear(s.pieces)
 		clear(s.fills)
-		s.pieces, s.fills, s.out = s.pieces[:0], s.fills[:0], s.out[:0]
+		clear(s.units)
+		s.pieces, s.fills, s.units, s.out = s.pieces[:0], s.fills[:0], s.units[:0], s.out[:0]
 		b.free <- s
 	}
 }
@@ -394,24 +402,29 @@ func (b *builder) write(s *slot) error {
 		p := &s.pieces[i]
 		size := p.to - p.at
 		b.stats.chunks++
-		if i, ok := b.store.find(&p.digest); ok {
+		at, ok := b.store.find(&p.digest)
+		if ok {
 			b.stats.dedup++
 			b.stats.dedupSize += int64(size)
-			*p.ref = i
 		} else {
-			i, err := b.put(p, s.in[p.at:p.to])
-			if err != nil {
+			var err error
+			if at, err = b.put(s, i); err != nil {
 				return err
 			}
-			*p.ref = i
 		}
+		*p.ref = at
 		b.opt.Progress(int64(size))
 	}
-	return nil
+	if b.writer == nil {
+		return nil
+	}
+	return b.writer.named(b.writer.endBatch(s.units))
 }
 
-// put appends the chunk p, whose bytes are plain, to the blob of the layer.
-func (b *builder) put(p *piece, plain []byte) (uint32, error) {
+// put appends piece i of s to the blob of the layer.
+func (b *builder) put(s *slot, i int) (uint32, error) {
+	p := &s.pieces[i]
+	plain := s.in[p.at:p.to]
 	if p.known {
 		panic("build: a chunk that was stored is gone")
 	}
@@ -423,11 +436,26 @@ func (b *builder) put(p *piece, plain []byte) (uint32, error) {
 		b.writer = w
 		b.layers = append(b.layers, w)
 	}
-	c := chunk{
-		digest: p.digest, uncompSize: uint32(len(plain)), fileOff: uint64(p.off), blob: b.writer.blob,
+	w, batched := b.writer, b.batched(p)
+	if b.opt.ends(len(w.batch), len(plain), batched) {
+		if err := w.named(w.endBatch(s.units)); err != nil {
+			return 0, err
+		}
 	}
-	if err := b.writer.append(&c, plain, p.comp, b.batched(p)); err != nil {
-		return 0, fmt.Errorf("%s: %w", b.writer.file.name, err)
+	c := chunk{digest: p.digest, uncompSize: uint32(len(plain)), fileOff: uint64(p.off), blob: w.blob}
+	if err := w.named(w.append(&c, plain, p.comp, batched)); err != nil {
+		return 0, err
+	}
+	if batched {
+		w.addToBatch(i, plain)
 	}
 	return b.store.add(&c, true), nil
+}
+
+// named says which file the error is about.
+func (w *blobWriter) named(err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", w.file.name, err)
+	}
+	return err
 }
