@@ -35,8 +35,11 @@ type queue struct {
 	word  []byte        // where the wake-up is read to
 	turn  stall.Turn
 
-	owner   atomic.Int32 // thread id of the owner
-	running int          // looks in a row at which it was stuck, but not asleep; the monitor's
+	owner    atomic.Int32 // thread id of the owner
+	anywhere unix.CPUSet  // where this process may run
+	roams    bool         // the owner is not bound, see place
+	odd      int          // requests in a row for which it should be as it is not
+	running  int          // looks in a row at which it was stuck, but not asleep; the monitor's
 
 	late   atomic.Pointer[slot] // answered away from the owner; a stack
 	depth  atomic.Int32         // entries that there are
@@ -61,6 +64,9 @@ func newQueue(c *Channel, cpu, size int) (*queue, error) {
 		return nil, err
 	}
 	q := &queue{c: c, cpu: cpu, size: size, ring: ring, wake: -1, left: make(chan struct{})}
+	if unix.SchedGetaffinity(0, &q.anywhere) != nil {
+		q.anywhere.Zero() // then the owner stays
+	}
 	if q.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err == nil {
 		if q.word, err = sys.Map(sys.PageSize); err == nil {
 			q.mem = append(q.mem, q.word)
@@ -165,7 +171,6 @@ func (q *queue) replace() {
 	q.mu.Unlock()
 	go func() {
 		runtime.LockOSThread()
-		q.bind()
 		q.own()
 	}()
 }
@@ -181,7 +186,10 @@ func (q *queue) hold() {
 // bind binds the thread, which its goroutine never unlocks, so that it ends with
 // it. A processor that is off line or outside our cpuset cannot be bound to;
 // its queue works from anywhere, only slower.
-func (q *queue) bind() { _ = sys.BindThread(q.cpu) }
+func (q *queue) bind() {
+	_ = sys.BindThread(q.cpu)
+	q.roams, q.odd = false, 0
+}
 
 // own runs the queue on this thread until the channel stops.
 func (q *queue) own() {
@@ -207,6 +215,7 @@ func (q *queue) waitAsSpare() bool {
 // run is the owner's loop. It reports true if the turn was stolen, false if the
 // channel stops.
 func (q *queue) run() bool {
+	q.bind()
 	q.owner.Store(int32(unix.Gettid()))
 	for !q.c.stop.Load() {
 		pausing := q.c.pausing.Load()
@@ -293,6 +302,7 @@ func (q *queue) turnOf(s *slot, res int32) bool {
 		s.park()
 		return true
 	}
+	q.place(s)
 	ticket := q.turn.Begin()
 	if !s.lend(ticket) {
 		q.turn.End(ticket)
