@@ -7,9 +7,9 @@ import (
 	"io"
 	"log"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -33,14 +33,13 @@ type runFlags struct {
 	quiet      bool
 	readOnly   bool
 	userName   string
-	uid, gid   int    // of userName
 	profileOut string // file that record writes
 }
 
 // check looks at what can be said before anything is fetched or run.
 func (f *runFlags) check() (err error) {
-	if f.uid, f.gid, err = parseUser(f.userName); err != nil {
-		return err
+	if u, g, both := strings.Cut(f.userName, ":"); f.userName != "" && (u == "" || both && g == "") || strings.ContainsAny(f.userName, "\n/ ") {
+		return usageError{fmt.Errorf("--user %s: want USER or USER:GROUP, names or numbers", f.userName)}
 	}
 	for _, e := range f.env {
 		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
@@ -65,7 +64,7 @@ func (f *runFlags) addRun(cmd *cobra.Command, env *Env) {
 	fs.StringVar(&f.state, "state", "", "directory that keeps what the command writes (default: memory, dropped at the end)")
 	fs.StringVar(&f.hostname, "hostname", "", "host name that the command sees (default: the machine's)")
 	fs.BoolVar(&f.readOnly, "read-only", false, "no writable overlay")
-	fs.StringVarP(&f.userName, "user", "u", "", "numeric UID[:GID] to run as (default: root)")
+	fs.StringVarP(&f.userName, "user", "u", "", "user to run as, USER[:GROUP], names of the image or numbers (default: what the image says)")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "do not say at the end what was fetched")
 	// What stands behind the command's name is the command's.
 	fs.SetInterspersed(false)
@@ -160,6 +159,7 @@ func runOrReexec(ctx context.Context, env *Env, f *runFlags, text string, comman
 	}
 	c.Record = f.profileOut != ""
 	surviveClosedOutput()
+	caller := ctx
 	ctx, cancel := untilEnded(ctx)
 	defer cancel()
 	base, err := mounts.NewScratch("sluice-run-")
@@ -189,8 +189,13 @@ func runOrReexec(ctx context.Context, env *Env, f *runFlags, text string, comman
 	conf, err := commandOf(target.Image.Image.Config, command, f)
 	var res sandbox.Result
 	if err == nil {
-		conf.Root, conf.UID, conf.GID = m.Point(), f.uid, f.gid
-		res, err = sandbox.Run(ctx, conf, sandbox.Streams{Stdin: stdinFile(env), Stdout: env.Stdout, Stderr: env.Stderr})
+		conf.Root = m.Point()
+		streams, stop := streamsOf(env)
+		if err = ctx.Err(); err == nil {
+			cancel() // from here on the command decides what a signal means
+			res, err = sandbox.Run(caller, conf, streams)
+		}
+		stop()
 	}
 	var stats serve.Stats
 	target.Image.Stats(&stats)
@@ -238,12 +243,32 @@ func printRun(w io.Writer, mounted time.Duration, res sandbox.Result, i *serve.I
 		durationText(mounted), first, durationText(mounted+res.Total), bytesText(i.FetchedBytes), share, i.FetchedRequests)
 }
 
+// streamsOf joins a command with the terminal that this process has, if it has
+// one for input and output, and with the signals that come in until stop is
+// called.
+func streamsOf(env *Env) (s sandbox.Streams, stop func()) {
+	in := stdinFile(env)
+	s = sandbox.Streams{Stdin: in, Stdout: env.Stdout, Stderr: env.Stderr, Terminal: sandbox.IsTerminal(in) && sandbox.IsTerminal(stdoutFile(env))}
+	signals := make(chan os.Signal, 16)
+	s.Signals = signals
+	shared := in
+	if s.Terminal {
+		shared = nil // a terminal of its own: nothing comes to both
+	}
+	if both := sandbox.FromTerminal(shared); len(both) > 0 {
+		signal.Notify(make(chan os.Signal, 1), both...)
+	}
+	signal.Notify(signals, sandbox.ForwardedFrom(shared)...)
+	return s, func() { signal.Stop(signals) }
+}
+
 // commandOf puts together what to run from what the image says and what the
 // user wants.
 func commandOf(image v1.Config, args []string, f *runFlags) (sandbox.Config, error) {
 	c := sandbox.Config{
+		User: f.userName, UserOptional: f.userName == "",
 		Args: args, Dir: f.workdir, State: f.state, ReadOnly: f.readOnly, Hostname: f.hostname,
-		Env: append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}, image.Env...),
+		Env: append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, image.Env...),
 	}
 	if term := os.Getenv("TERM"); term != "" {
 		c.Env = append(c.Env, "TERM="+term)
@@ -258,6 +283,9 @@ func commandOf(image v1.Config, args []string, f *runFlags) (sandbox.Config, err
 	}
 	if c.Dir == "" {
 		c.Dir = image.WorkingDir
+	}
+	if c.User == "" {
+		c.User = image.User
 	}
 	if c.State != "" {
 		abs, err := filepath.Abs(c.State)
@@ -284,23 +312,18 @@ func lastOfEach(env []string) []string {
 	return out
 }
 
-// parseUser parses "UID" or "UID:GID".
-func parseUser(s string) (uid, gid int, err error) {
-	if s == "" {
-		return 0, 0, nil
-	}
-	u, g, both := strings.Cut(s, ":")
-	if uid, err = strconv.Atoi(u); err == nil && both {
-		gid, err = strconv.Atoi(g)
-	}
-	if err != nil || uid < 0 || gid < 0 {
-		return 0, 0, usageError{fmt.Errorf("--user %s: want numbers, UID or UID:GID", s)}
-	}
-	return uid, gid, nil
-}
-
 // stdinFile is the command's standard input, if it is a file.
 func stdinFile(env *Env) *os.File {
 	f, _ := env.Stdin.(*os.File)
+	return f
+}
+
+// stdoutFile is the command's standard output, if it is a file.
+func stdoutFile(env *Env) *os.File {
+	out := env.Stdout
+	if c, ok := out.(*checkedWriter); ok {
+		out = c.Writer
+	}
+	f, _ := out.(*os.File)
 	return f
 }

@@ -27,7 +27,7 @@ func TestWrongUsage(t *testing.T) {
 		{"mount --profile p " + dir + " " + dir, exitUsage, "--profile is for images"},
 		{"mount --io pipe " + dir + " " + dir, exitUsage, "auto, classic, clone, uring"},
 		{"demo --io pipe", exitUsage, "auto, classic, uring"},
-		{"run -u root nothing", exitUsage, "UID or UID:GID"},
+		{"run -u :5 nothing", exitUsage, "USER or USER:GROUP"},
 		{"run -e A nothing", exitUsage, "NAME=VALUE"},
 		{"record --output " + filepath.Join(dir, "no", "p") + " nothing", exitFailed, "cannot be written"},
 		{"cache bogus", exitUsage, "bogus"},

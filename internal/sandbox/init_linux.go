@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,10 +21,10 @@ const (
 )
 
 // Init is the main function of a process started as InitName: it sets up the
-// root and becomes the command. It returns an exit code if it cannot.
+// root, runs the command in it and returns the command's exit code.
 func Init() int {
-	unix.CloseOnExec(failFD)
-	unix.CloseOnExec(configFD)
+	// Neither these nor what was inherited from further out is the command's.
+	_ = unix.CloseRange(configFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	fail := os.NewFile(failFD, "failure pipe")
 	in := os.NewFile(configFD, "configuration")
 	if fail == nil || in == nil {
@@ -35,15 +35,21 @@ func Init() int {
 	err := json.NewDecoder(in).Decode(&c)
 	in.Close()
 	if err == nil {
-		err = become(c)
+		err = prepare(c)
 	}
-	fmt.Fprint(fail, err)
-	return 125
+	code := 125
+	if err == nil {
+		code, err = supervise(c, func() { fail.Close() })
+	}
+	if err != nil {
+		fmt.Fprint(fail, err)
+		return 125
+	}
+	return code
 }
 
-// become sets everything up and executes the command; it returns only when
-// that fails.
-func become(c Config) error {
+// prepare sets everything up and enters the root.
+func prepare(c Config) error {
 	if len(c.Args) == 0 {
 		return errors.New("no command")
 	}
@@ -60,24 +66,7 @@ func become(c Config) error {
 	if c.Hostname != "" {
 		_ = unix.Sethostname([]byte(c.Hostname)) // a name is not worth failing for
 	}
-	if err := enter(root); err != nil {
-		return err
-	}
-	if err := dropTo(c.UID, c.GID); err != nil {
-		return err
-	}
-	dir := c.Dir
-	if dir == "" {
-		dir = "/"
-	}
-	if err := os.Chdir(dir); err != nil {
-		return fmt.Errorf("working directory: %w", err)
-	}
-	path, err := lookPath(c.Args[0], c.Env)
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("execute %s: %w", path, syscall.Exec(path, c.Args, c.Env))
+	return enter(root)
 }
 
 // prepareRoot mounts what will be the root and returns where.
@@ -220,22 +209,6 @@ func enter(root string) error {
 		return fmt.Errorf("detach old root: %w", err)
 	}
 	return os.Chdir("/")
-}
-
-func dropTo(uid, gid int) error {
-	if uid == 0 && gid == 0 {
-		return nil
-	}
-	if err := syscall.Setgroups(nil); err != nil {
-		return fmt.Errorf("become user %d:%d: %w", uid, gid, err)
-	}
-	if err := syscall.Setgid(gid); err != nil {
-		return fmt.Errorf("become group %d: %w", gid, err)
-	}
-	if err := syscall.Setuid(uid); err != nil {
-		return fmt.Errorf("become user %d: %w", uid, err)
-	}
-	return nil
 }
 
 // lookPath finds a command in the root by the PATH of env.

@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -29,7 +31,7 @@ func Run(ctx context.Context, c Config, s Streams) (Result, error) {
 		return Result{}, &SetupError{"directory for the root", err}
 	}
 	defer os.RemoveAll(base)
-	c.Base = base
+	c.Base, c.Terminal = base, s.Terminal
 	conf, err := json.Marshal(c)
 	if err != nil {
 		return Result{}, &SetupError{"configuration", err}
@@ -60,10 +62,21 @@ func Run(ctx context.Context, c Config, s Streams) (Result, error) {
 	cmd.Stdout, cmd.Stderr = firstByte{&once, note, s.Stdout}, firstByte{&once, note, s.Stderr}
 	cmd.ExtraFiles = []*os.File{confR, failW}
 	cmd.SysProcAttr = attributes()
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = outputDelay
+	if s.Terminal {
+		tty, err := newConsole(s.Stdin)
+		if err != nil {
+			return Result{}, &SetupError{"terminal", err}
+		}
+		defer tty.close()
+		cmd.Stdin = nil // the terminal is all that the command has
+		cmd.ExtraFiles = append(cmd.ExtraFiles, tty.child)
+		go tty.serve(cmd.Stdout)
+	}
 	if err := cmd.Start(); err != nil {
 		return Result{}, &SetupError{"start in new namespaces", err}
 	}
+	defer passOn(s.Signals, cmd.Process)()
 	failW.Close()
 	_, writeErr := confW.Write(conf)
 	confW.Close()
@@ -84,6 +97,53 @@ func Run(ctx context.Context, c Config, s Streams) (Result, error) {
 		return res, &SetupError{"configuration", writeErr}
 	}
 	return res, nil
+}
+
+// outputDelay is how long output is waited for once the command has ended.
+const outputDelay = 5 * time.Second
+
+// Forwarded are the signals that can be passed on to a command.
+var Forwarded = []os.Signal{
+	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT,
+	syscall.SIGALRM, syscall.SIGVTALRM,
+}
+
+// FromTerminal are the signals that a terminal sends to all processes in front
+// of it, so that a command gets them by itself; none if in is no terminal.
+func FromTerminal(in *os.File) []os.Signal {
+	if !IsTerminal(in) {
+		return nil
+	}
+	return []os.Signal{syscall.SIGINT, syscall.SIGQUIT}
+}
+
+// ForwardedFrom are the signals to pass on to a command that shares the
+// terminal in with this process, if that is one.
+func ForwardedFrom(in *os.File) []os.Signal {
+	return slices.DeleteFunc(slices.Clone(Forwarded), func(s os.Signal) bool {
+		return slices.Contains(FromTerminal(in), s)
+	})
+}
+
+// passOn sends what comes on signals to p, until the function that it returns
+// is called.
+func passOn(signals <-chan os.Signal, p *os.Process) func() {
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case s := <-signals:
+				_ = p.Signal(s)
+			case <-stop:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-done
+	}
 }
 
 // attributes are those of the first process: namespaces of its own, and an
@@ -135,18 +195,16 @@ func AsRoot(ctx context.Context, args []string, name string) (int, error) {
 		}
 		return 1, &SetupError{"start in a user namespace", err}
 	}
-	stop := make(chan struct{})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		select {
-		case <-ctx.Done():
-			_ = cmd.Process.Signal(syscall.SIGTERM)
-		case <-stop:
-		}
-	}()
+	// What ends this process is for the other one to decide: it has the mount.
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, ForwardedFrom(os.Stdin)...)
+	defer signal.Stop(signals)
+	if both := FromTerminal(os.Stdin); len(both) > 0 {
+		signal.Notify(make(chan os.Signal, 1), both...) // it gets them from the terminal
+	}
+	defer passOn(signals, cmd.Process)()
+	ended := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 	_ = cmd.Wait()
-	close(stop)
-	<-ended
+	ended()
 	return exitCode(cmd.ProcessState), nil
 }

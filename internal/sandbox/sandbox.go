@@ -33,15 +33,24 @@ type Config struct {
 	Args     []string // command and its arguments, looked up in the root
 	Env      []string // its environment; PATH in it is used for the look-up
 	Dir      string   // working directory in the root; "" is "/"
-	UID, GID int      // to run as
-	Hostname string   // "" keeps the host's
-	Base     string   // directory to mount on; Run sets it
+	User     string   // to run as: "name[:group]" or "uid[:gid]", looked up in the root; "" is root
+	// UserOptional says that root will do where there is no such user: a user
+	// who is not root himself can be none but root in a namespace of his own.
+	UserOptional bool
+	Terminal     bool   // the command gets a terminal of its own; Run sets it
+	Hostname     string // "" keeps the host's
+	Base         string // directory to mount on; Run sets it
 }
 
 // Streams of the command. Stdin may be nil.
 type Streams struct {
 	Stdin          *os.File
 	Stdout, Stderr io.Writer
+	// Terminal gives the command a terminal of its own that is joined with
+	// Stdin, which must be one, and Stdout: for shells, editors, job control.
+	Terminal bool
+	// Signals are passed on to the command. It may be nil.
+	Signals <-chan os.Signal
 }
 
 // Result is how a command ended.

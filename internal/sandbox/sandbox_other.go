@@ -5,6 +5,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"os"
 )
 
 var errUnsupported = errors.New("running images is not supported on this system: it needs Linux namespaces")
@@ -17,3 +18,12 @@ func AsRoot(context.Context, []string, string) (int, error) { return 1, errUnsup
 
 // Init fails.
 func Init() int { return 2 }
+
+// IsTerminal reports false.
+func IsTerminal(*os.File) bool { return false }
+
+// ForwardedFrom returns nothing: no command runs.
+func ForwardedFrom(*os.File) []os.Signal { return nil }
+
+// FromTerminal returns nothing: no command runs.
+func FromTerminal(*os.File) []os.Signal { return nil }
