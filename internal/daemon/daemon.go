@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/sluicefs/sluice/fuse"
-	"github.com/sluicefs/sluice/internal/mounts"
 	"github.com/sluicefs/sluice/internal/serve"
 	"github.com/sluicefs/sluice/vfs"
 )
@@ -245,7 +242,7 @@ func (d *Daemon) Attach(ctx context.Context, spec Spec) error {
 		return errors.Join(err, i.close())
 	}
 	d.put(i)
-	if err := d.overlay(i); err != nil {
+	if err := d.overlay(ctx, i); err != nil {
 		return errors.Join(err, d.detach(ctx, spec.Path, vfs.Strict))
 	}
 	d.push(ctx)
@@ -338,42 +335,6 @@ func (d *Daemon) closeLater(i *instance) {
 			d.log.Warn("close", "path", i.spec.Path, "error", err)
 		}
 	}()
-}
-
-// overlay mounts the kernel's overlay over i, if it is to have one.
-func (d *Daemon) overlay(i *instance) error {
-	o := i.spec.Overlay
-	if o == nil {
-		return nil
-	}
-	if d.State() != Running {
-		return fmt.Errorf("overlay %s: the daemon is not running yet", i.spec.Path)
-	}
-	lower := filepath.Join(d.mountpoint(), i.spec.Path)
-	for _, p := range []string{lower, o.Upper, o.Work} {
-		if strings.ContainsAny(p, ",:\\") {
-			return fmt.Errorf("overlay %s: a path must have no comma, colon or backslash", p)
-		}
-	}
-	// By another process: mounting looks the directory up, which this one has
-	// to answer.
-	out, err := exec.Command("mount", "-t", "overlay", "sluice-overlay", "-o",
-		"lowerdir="+lower+",upperdir="+o.Upper+",workdir="+o.Work, lower).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("overlay %s: %w: %s", i.spec.Path, err, strings.TrimSpace(string(out)))
-	}
-	return nil
-}
-
-func (d *Daemon) dropOverlay(i *instance, how vfs.How) error {
-	if i.spec.Overlay == nil || d.State() != Running {
-		return nil
-	}
-	where := filepath.Join(d.mountpoint(), i.spec.Path)
-	if err := mounts.Detach(where, how == vfs.Lazy); err != nil {
-		return fmt.Errorf("unmount overlay: %w", err)
-	}
-	return nil
 }
 
 // Exit ends the daemon without unmounting if somebody else holds the session,
