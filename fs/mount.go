@@ -38,7 +38,6 @@ func Prepare(root InodeEmbedder, options *Options) (fuse.RawFileSystem, *fuse.Mo
 	// A listing without a stat of each name is many times cheaper. The kernel
 	// asks for the attributes as well once it sees that they are wanted.
 	mo.ExtraCapabilities |= fuse.CAP_READDIRPLUS_AUTO
-	mo.AutoInvalData = !mo.ExplicitDataCacheControl
 	if b := raw.(*rawBridge); b.plainLoopback() && mo.DisabledCapabilities&fuse.CAP_HANDLE_KILLPRIV_V2 == 0 {
 		b.killPriv = true
 		mo.ExtraCapabilities |= fuse.CAP_HANDLE_KILLPRIV_V2

@@ -279,6 +279,26 @@ func TestTrace(t *testing.T) {
 	}
 }
 
+func TestTraceExtensions(t *testing.T) {
+	var text bytes.Buffer
+	k, s := session(t, newMemFS(), fusetest.Options{}, &fuse.MountOptions{
+		Logger: logTo(&text), ExtraCapabilities: fuse.CAP_SECURITY_CTX | fuse.CAP_CREATE_SUPP_GROUP,
+	})
+	s.SetDebug(true)
+	call := func(x []byte) {
+		k.Call(&fusetest.Request{Op: wire.OpMkdir, Node: 1, Args: fusetest.Args(&fuse.MkdirIn{}), Payload: append([]byte("d\x00"), x...), Ext: len(x)})
+	}
+	call(wire.AppendExtensions(nil, wire.Extensions{
+		Security: []wire.SecurityContext{{Name: "security.selinux", Value: []byte("label")}}, Groups: []uint32{7},
+	}))
+	call([]byte{1, 2, 3, 4, 5, 6, 7, 8})
+	for _, want := range []string{`MKDIR n1 "d"`, `ext{secctx=[security.selinux:"label"] groups=[7]}`, "ext{malformed, 8 bytes}"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, text.Bytes())
+		}
+	}
+}
+
 func TestHistogram(t *testing.T) {
 	k, s := session(t, newMemFS(), fusetest.Options{}, nil)
 	for range 100 {

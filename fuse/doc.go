@@ -55,10 +55,11 @@
 //     name (node id 0 and a time-out).
 //   - Attributes: for as long as AttrValid says.
 //   - Data of files: from open to open only if OPEN answers FOPEN_KEEP_CACHE;
-//     never with FOPEN_DIRECT_IO. With MountOptions.AutoInvalData data is
-//     dropped when size or time of modification change; with
-//     ExplicitDataCacheControl only when the server says so. The first costs a
-//     GETATTR now and then and is off by default here.
+//     never with FOPEN_DIRECT_IO. Even while a file is open its data is
+//     dropped when a GETATTR shows another size or time of modification
+//     (CAP_AUTO_INVAL_DATA), for which the kernel asks before a read once
+//     AttrValid has passed; with ExplicitDataCacheControl data stays until the
+//     server says so.
 //   - Listings of directories, if OPENDIR answers FOPEN_CACHE_DIR and
 //     FOPEN_KEEP_CACHE; targets of symbolic links, with EnableSymlinkCaching.
 //

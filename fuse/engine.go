@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"context"
 	"fmt"
 	"log"
 	"runtime/debug"
@@ -275,7 +276,7 @@ func (e *engine) panicked(r *Request, p any) Status {
 		}
 		return EIO
 	}
-	e.logger.Printf("fuse: panic in the handler of %v, node %d: %v\n%s", r.Op(), r.in.NodeId, p, debug.Stack())
+	e.logger.Printf("fuse: panic in FS handler: %v (%v of node %d)\n%s", p, r.Op(), r.in.NodeId, debug.Stack())
 	return EIO
 }
 
@@ -344,16 +345,38 @@ func (code Status) errno() syscall.Errno {
 // carries one is refused.
 const maxErrno = 512
 
-// end is called when the channel's Serve has returned.
-func (e *engine) end() {
+// end is called when the channel's Serve has returned. Nobody waits any more
+// for the handlers that still run: they are told, and have some time to come
+// back. After a hand-over they are the successor's to answer, so they are left
+// alone.
+func (e *engine) end(patience time.Duration) {
 	e.state.Store(sessionOver)
 	e.readied.Do(func() { close(e.ready) })
 	e.notify.close()
+	if e.detached.Load() {
+		return
+	}
 	e.inflight.each(func(r *Request) {
 		if u := r.unique.Load(); u != 0 {
 			r.interrupt(u)
 		}
 	})
+	ctx, stop := context.WithTimeout(context.Background(), patience)
+	defer stop()
+	e.drain(ctx)
+}
+
+// drain waits until no request runs, and reports whether that came to pass
+// before ctx ended.
+func (e *engine) drain(ctx context.Context) bool {
+	for pause := 50 * time.Microsecond; e.inflight.count.Load() > 0; pause = min(2*pause, 10*time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+		}
+	}
+	return true
 }
 
 func (e *engine) fail(format string, args ...any) {

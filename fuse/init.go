@@ -108,9 +108,10 @@ func (e *engine) negotiate(in *InitIn, out *InitOut) {
 	}
 }
 
-// baseFlags are used wherever the kernel offers them. AUTO_INVAL_DATA is not
-// among them: with attributes that expire it costs a GETATTR for each read.
-const baseFlags = CAP_ASYNC_READ | CAP_BIG_WRITES | CAP_READDIRPLUS | CAP_ASYNC_DIO |
+// baseFlags are used wherever the kernel offers them. AUTO_INVAL_DATA is one
+// of them because a stale read is worse than the GETATTR that it costs where
+// attributes have expired; DisabledCapabilities turns it off.
+const baseFlags = CAP_ASYNC_READ | CAP_AUTO_INVAL_DATA | CAP_BIG_WRITES | CAP_READDIRPLUS | CAP_ASYNC_DIO |
 	CAP_NO_OPEN_SUPPORT | CAP_PARALLEL_DIROPS | CAP_ABORT_ERROR | CAP_MAX_PAGES |
 	CAP_NO_OPENDIR_SUPPORT | CAP_IOCTL_DIR | CAP_INIT_EXT | CAP_HAS_EXPIRE_ONLY | CAP_HAS_RESEND |
 	CAP_PASSTHROUGH
@@ -129,7 +130,6 @@ func (e *engine) wantedFlags(in *InitIn, caps channel.Caps) uint64 {
 		{o.EnableAcl, CAP_POSIX_ACL},
 		{o.IDMappedMount, CAP_ALLOW_IDMAP},
 		{o.RequestTimeout > 0, CAP_REQUEST_TIMEOUT},
-		{o.AutoInvalData, CAP_AUTO_INVAL_DATA},
 		{o.WritebackCache, CAP_WRITEBACK_CACHE},
 	} {
 		if f.on {

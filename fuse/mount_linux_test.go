@@ -300,6 +300,74 @@ func TestIntegrationAbort(t *testing.T) {
 	})
 }
 
+// An abort, from whichever side, closes the cancel channels of running handlers
+// and waits for them before Unmount returns.
+func TestIntegrationAbortCancels(t *testing.T) {
+	transports(t, func(t *testing.T, o *fuse.MountOptions) {
+		fs := newDirectFS()
+		reading := make(chan struct{}, 1)
+		var cancelled atomic.Bool
+		fs.hook = func(h *fuse.InHeader, cancel <-chan struct{}) fuse.Status {
+			if wire.Opcode(h.Opcode) == wire.OpRead {
+				reading <- struct{}{}
+				<-cancel
+				time.Sleep(50 * time.Millisecond) // the longer Unmount does not wait, the surer it shows
+				cancelled.Store(true)
+				return fuse.EINTR
+			}
+			return fuse.OK
+		}
+		s, dir := mounted(t, fs, o)
+		p := startReaders(t, dir, 1)
+		within(t, "the read", reading)
+		if err := s.Abort(); err != nil {
+			t.Fatal(err)
+		}
+		if err := waitFor(t, p); err == nil {
+			t.Error("the reader was content")
+		}
+		if err := s.Unmount(); err != nil {
+			t.Error(err)
+		}
+		if !cancelled.Load() {
+			t.Error("unmounted while a handler was running")
+		}
+	})
+}
+
+// largestFS remembers its largest WRITE.
+type largestFS struct {
+	directFS
+	largest atomic.Int64
+}
+
+func (l *largestFS) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	l.largest.Store(max(l.largest.Load(), int64(len(data))))
+	return uint32(len(data)), fuse.OK
+}
+
+// A MaxWrite that is no number of pages holds all the same.
+func TestIntegrationMaxWrite(t *testing.T) {
+	transports(t, func(t *testing.T, o *fuse.MountOptions) {
+		for _, size := range []int{4096, 9999, 64 << 10} {
+			fs := &largestFS{directFS: newDirectFS()}
+			o.MaxWrite = size
+			_, dir := mounted(t, fs, o)
+			fd, err := unix.Open(dir+"/1", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := unix.Write(fd, make([]byte, 256<<10)); n != 256<<10 {
+				t.Errorf("write: %d %v", n, err)
+			}
+			unix.Close(fd)
+			if n := fs.largest.Load(); n != int64(size) {
+				t.Errorf("largest WRITE with MaxWrite %d: got %d", size, n)
+			}
+		}
+	})
+}
+
 func TestIntegrationPassthrough(t *testing.T) {
 	transports(t, func(t *testing.T, o *fuse.MountOptions) {
 		fs := &backedFS{directFS: newDirectFS(), path: filepath.Join(t.TempDir(), "backing")}

@@ -69,7 +69,11 @@ func wantsRings(opts *MountOptions) bool {
 }
 
 func deviceOptions(opts *MountOptions) device.Options {
-	o := device.Options{Readers: opts.Readers, Clone: opts.CloneFd, MaxPayload: opts.MaxWrite}
+	o := device.Options{Readers: opts.Readers, Clone: opts.CloneFd}
+	// The kernel counts in pages, also where MaxWrite is none.
+	if n := opts.MaxWrite; n > 0 {
+		o.MaxPayload = (min(n, 1<<30) + pageSize - 1) &^ (pageSize - 1)
+	}
 	if n := opts.MaxInflightRequestBytes; n > 0 {
 		o.MaxRequests = max(n/max(o.MaxPayload, DefaultMaxWrite), 1)
 	}

@@ -78,7 +78,11 @@ type MountOptions struct {
 	EnableSymlinkCaching bool
 
 	// ExplicitDataCacheControl keeps cached data until it is invalidated by
-	// a notification, whatever size and time of modification say.
+	// a notification, whatever size and time of modification say. Otherwise
+	// the kernel drops a file's data when it sees others of these, and asks
+	// for attributes that have expired before each read: a file system whose
+	// content changes only through the kernel spares that by having
+	// CAP_AUTO_INVAL_DATA among DisabledCapabilities.
 	ExplicitDataCacheControl bool
 
 	// SyncRead lets only one READ of a file be under way at a time.
@@ -129,12 +133,6 @@ type MountOptions struct {
 	ExtraCapabilities uint64
 
 	// What follows is not in go-fuse.
-
-	// AutoInvalData has the kernel drop a file's cached data when it sees a
-	// new size or time of modification. It costs a GETATTR for many reads;
-	// a file system that changes behind the kernel's back needs it, or must
-	// send notifications.
-	AutoInvalData bool
 
 	// WritebackCache lets writes stay in the page cache for a while. Reads
 	// may then come for files opened for writing only; size and time of

@@ -33,6 +33,7 @@ type Server struct {
 
 	mu        sync.Mutex // serialises unmounting; held over it, never by handlers
 	unmounted bool
+	aborted   bool // by us: a dead mount may be left
 }
 
 // NewServer mounts fs at mountPoint and returns its server, whose
@@ -169,7 +170,7 @@ func (s *Server) Serve() {
 		s.e.logger.Printf("fuse: session ended: %v", err)
 		s.abandon()
 	}
-	s.e.end()
+	s.e.end(s.patience())
 	if !s.e.detached.Load() {
 		s.e.guard(&Request{eng: s.e}, func() Status { s.e.fs.OnUnmount(); return OK })
 	}
@@ -235,7 +236,9 @@ func (s *Server) WaitMount() error {
 	return nil
 }
 
-// Unmount takes the mount off and waits for Serve to end. If files are open or
+// Unmount takes the mount off and waits for Serve to end. If the session has
+// ended already, by an abort, it waits all the same for the handlers that were
+// running; their cancel channels are closed. If files are open or
 // a process works in it the error is EBUSY and nothing has changed; see
 // [Server.Shutdown] for an end that is certain. Unmounting what is unmounted is
 // no error.
@@ -246,7 +249,7 @@ func (s *Server) Unmount() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.unmounted || s.ended() {
-		return nil
+		return s.clear()
 	}
 	if err := s.detach(false); err != nil {
 		return err
@@ -269,7 +272,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended() {
-		return nil
+		return s.clear()
 	}
 	if !s.unmounted {
 		err := s.detach(false)
@@ -282,6 +285,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.unmounted = true
 	}
 	return s.awaitEnd(ctx)
+}
+
+// clear takes the dead mount of a session out of the tree that we have aborted.
+func (s *Server) clear() error {
+	if !s.aborted || s.unmounted || s.point == nil {
+		return nil
+	}
+	s.unmounted = true
+	return s.point.Detach()
 }
 
 // detach takes the mount off, or out of the tree if lazy.
@@ -318,6 +330,7 @@ func (s *Server) awaitEnd(ctx context.Context) error {
 
 // abort ends the kernel's side by force and waits for Serve to see it.
 func (s *Server) abort() error {
+	s.aborted = true
 	var err error
 	if s.point != nil {
 		err = s.point.Abort()

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"time"
 
 	"github.com/sluicefs/sluice/fuse/channel"
 	"github.com/sluicefs/sluice/fuse/mount"
@@ -137,7 +136,7 @@ func (s *Server) Detach(ctx context.Context) (*Session, error) {
 	if err := s.ch.(channel.Transferable).Pause(); err != nil {
 		return nil, fmt.Errorf("detach: %w", err)
 	}
-	drained := s.drain(ctx)
+	drained := s.e.drain(ctx)
 	sess, err := s.session(true)
 	if err != nil {
 		return nil, err
@@ -155,19 +154,6 @@ func (s *Server) Detach(ctx context.Context) (*Session, error) {
 		}
 	}
 	return sess, nil
-}
-
-// drain waits until no request runs, and reports whether that came to pass
-// before ctx ended.
-func (s *Server) drain(ctx context.Context) bool {
-	for pause := 50 * time.Microsecond; s.e.inflight.count.Load() > 0; pause = min(2*pause, 10*time.Millisecond) {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(pause):
-		}
-	}
-	return true
 }
 
 func (s *Server) transferable() error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -88,7 +89,26 @@ func (t *tracer) received(r *Request) {
 	if t.text == nil {
 		return
 	}
-	t.text.Printf("rx %d: %v n%d%s %s p%d", r.in.Unique, r.Op(), r.in.NodeId, namesText(r), inText(r), r.in.Pid)
+	t.text.Printf("rx %d: %v n%d%s %s p%d%s", r.in.Unique, r.Op(), r.in.NodeId, namesText(r), inText(r), r.in.Pid, extText(r))
+}
+
+// extText says what the extension area has.
+func extText(r *Request) string {
+	if len(r.ext) == 0 {
+		return ""
+	}
+	x, ok := r.Extensions()
+	if !ok {
+		return fmt.Sprintf(" ext{malformed, %d bytes}", len(r.ext))
+	}
+	var parts []string
+	for _, c := range x.Security {
+		parts = append(parts, fmt.Sprintf("secctx=[%s:%q]", c.Name, c.Value))
+	}
+	if len(x.Groups) > 0 {
+		parts = append(parts, fmt.Sprintf("groups=%d", x.Groups))
+	}
+	return " ext{" + strings.Join(parts, " ") + "}"
 }
 
 func namesText(r *Request) string {

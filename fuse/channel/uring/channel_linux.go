@@ -235,12 +235,15 @@ func (c *Channel) begin(p channel.Params) error {
 	// a page more, because its own answers to RETRIEVE have overrun by that.
 	size := max(8192, int(p.MaxWrite), int(p.MaxPages)*sys.PageSize, c.dev.Caps().MaxPayload)
 	size = (size+sys.PageSize-1)&^(sys.PageSize-1) + sys.PageSize
-	if c.region == nil {
+	switch {
+	case c.resumed:
+		size = int(c.region.size)
+	case c.opts.Private:
+		c.unshared = "the memory is to be private"
+	default:
 		if c.region, err = newRegion(n, c.opts.MaxDepth, size); err != nil {
 			c.unshared = err.Error()
 		}
-	} else {
-		size = int(c.region.size)
 	}
 	for cpu := range n {
 		q, err := newQueue(c, cpu, size)

@@ -62,6 +62,10 @@ type Options struct {
 	// without, its requests wait for the first of them, and the session cannot
 	// go to another process.
 	Path string
+
+	// Private keeps slots in memory of this process only: the session cannot
+	// go to another one.
+	Private bool
 }
 
 func (o *Options) fill() {
