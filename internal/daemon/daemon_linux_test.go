@@ -105,7 +105,7 @@ func TestIntegrationNydusAPI(t *testing.T) {
 	want(t, 400, socket, "PUT", "/api/v1/config?id=/one", map[string]string{"registry_auth": "%"})
 	want(t, 409, socket, "PUT", "/api/v1/daemon/start", nil)
 	want(t, 400, socket, "POST", "/api/v1/mount?mountpoint=/x", map[string]string{"fs_type": "ext4", "source": "x"})
-	want(t, 500, socket, "POST", "/api/v1/mount?mountpoint=/x", map[string]string{"fs_type": "rafs", "source": "/nonexistent", "config": "{}"})
+	want(t, 400, socket, "POST", "/api/v1/mount?mountpoint=/x", map[string]string{"fs_type": "rafs", "source": "/nonexistent", "config": "{}"})
 	want(t, 501, socket, "PUT", "/api/v2/blobs", nil)
 	want(t, 404, socket, "GET", "/api/v9/none", nil)
 

@@ -12,9 +12,14 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sluicefs/sluice/api"
+	"github.com/sluicefs/sluice/image"
 )
 
 // route is one resource and method of the API. docs/openapi.yaml has the same
@@ -115,10 +120,35 @@ func asError(err error) *api.Error {
 		e.Code, e.Status = "Exists", http.StatusConflict
 	case errors.Is(err, errors.ErrUnsupported):
 		e.Code, e.Status = "NotSupported", http.StatusNotImplemented
-	case errors.Is(err, fs.ErrNotExist):
+	case callersFault(err):
 		e.Code, e.Status = "BadRequest", http.StatusBadRequest
 	}
+	if len(e.Message) > maxMessage {
+		e.Message = strings.ToValidUTF8(e.Message[:maxMessage], "") + "…"
+	}
 	return e
+}
+
+// maxMessage bounds what an error says, as it repeats what the caller has sent.
+const maxMessage = 1 << 10
+
+// callersFault reports whether what was asked for can never be done: a source
+// that is not there or no image, a configuration that is none.
+func callersFault(err error) bool {
+	var format *image.FormatError
+	var config *configError
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, syscall.ENOTDIR) ||
+		errors.As(err, &format) || errors.As(err, &config)
+}
+
+// cleanPath returns the mount point that p, with or without the slash before
+// it, names. What has a ".." in it stays as it is: it is no mount point.
+func cleanPath(p string) string {
+	p = "/" + strings.TrimPrefix(p, "/")
+	if slices.Contains(strings.Split(p, "/"), "..") {
+		return p
+	}
+	return path.Clean(p)
 }
 
 func badRequest(format string, args ...any) error {

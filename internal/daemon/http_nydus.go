@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -123,7 +122,7 @@ func (s *server) nydusEvents(*http.Request) (any, error) {
 // mountpoint is the path that a request is about; nydusd's clients give it
 // with or without the slash.
 func mountpoint(r *http.Request, key string) string {
-	return path.Clean("/" + r.URL.Query().Get(key))
+	return cleanPath(r.URL.Query().Get(key))
 }
 
 func (s *server) instance(r *http.Request, key string) (*instance, error) {

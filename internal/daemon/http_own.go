@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"path"
 	"slices"
 	"time"
 
@@ -99,7 +98,7 @@ func (s *server) mounts(*http.Request) (any, error) {
 }
 
 // pathOf is the mount that a resource is.
-func pathOf(r *http.Request) string { return path.Clean("/" + r.PathValue("path")) }
+func pathOf(r *http.Request) string { return cleanPath(r.PathValue("path")) }
 
 func (s *server) mount(r *http.Request) (any, error) {
 	i := s.d.at(pathOf(r))

@@ -133,27 +133,42 @@ type configV2 struct {
 const maxConfig = 1 << 20
 
 // parseNydusConfig reads a configuration: v1 is JSON; v2 says so, and is JSON
-// or TOML.
+// or TOML. Its error is a configError.
 func parseNydusConfig(b []byte) (*nydusConfig, error) {
+	c, err := decodeNydusConfig(b)
+	if err != nil {
+		return nil, &configError{err}
+	}
+	return c, nil
+}
+
+// configError says what is wrong with a configuration.
+type configError struct{ err error }
+
+func (e *configError) Error() string { return "configuration: " + e.err.Error() }
+
+func (e *configError) Unwrap() error { return e.err }
+
+func decodeNydusConfig(b []byte) (*nydusConfig, error) {
 	if len(b) > maxConfig {
-		return nil, fmt.Errorf("configuration of %d bytes: at most %d", len(b), maxConfig)
+		return nil, fmt.Errorf("%d bytes are more than %d", len(b), maxConfig)
 	}
 	b = bytes.TrimSpace(b)
 	if len(b) == 0 {
-		return nil, errors.New("configuration is empty: a backend is needed")
+		return nil, errors.New("is empty: a backend is needed")
 	}
 	var raw map[string]any
 	if b[0] == '{' {
 		if err := json.Unmarshal(b, &raw); err != nil {
-			return nil, fmt.Errorf("configuration: %w", err)
+			return nil, err
 		}
 	} else {
 		if err := toml.Unmarshal(b, &raw); err != nil {
-			return nil, fmt.Errorf("configuration: neither JSON nor TOML: %w", err)
+			return nil, fmt.Errorf("neither JSON nor TOML: %w", err)
 		}
 		var err error
 		if b, err = json.Marshal(raw); err != nil {
-			return nil, fmt.Errorf("configuration: %w", err)
+			return nil, err
 		}
 	}
 	c := &nydusConfig{raw: raw}
@@ -164,7 +179,7 @@ func parseNydusConfig(b []byte) (*nydusConfig, error) {
 		err = c.one(b)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+		return nil, err
 	}
 	hideSecrets(c.raw)
 	return c, nil
