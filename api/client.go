@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,22 +12,44 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Client speaks to a daemon. Its methods may be called concurrently; they
 // return an [*Error] if the daemon refuses.
-type Client struct{ http *http.Client }
+type Client struct {
+	http  *http.Client
+	base  string // URL of the daemon
+	token string // shown with each request, if not ""
+}
 
 // Dial returns a client for the daemon that listens on a unix socket. It
 // connects when it is used.
 func Dial(socket string) *Client {
 	var d net.Dialer
-	return &Client{&http.Client{Transport: &http.Transport{
+	return &Client{base: "http://daemon", http: &http.Client{Transport: &http.Transport{
 		MaxIdleConns: 4,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return d.DialContext(ctx, "unix", socket)
 		},
 	}}}
+}
+
+// DialURL returns a client for a daemon that serves its API over TCP, such as
+// "https://host:9010". token is what it wants to see, "" for none; conf may be
+// nil.
+func DialURL(base, token string, conf *tls.Config) (*Client, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
+		return nil, fmt.Errorf("%s: not the address of a daemon, such as https://host:9010", u.Redacted())
+	}
+	tr := &http.Transport{MaxIdleConns: 4, TLSClientConfig: conf, TLSHandshakeTimeout: 10 * time.Second}
+	// A token goes to the daemon and nowhere else.
+	never := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Client{base: u.Scheme + "://" + u.Host, token: token, http: &http.Client{Transport: tr, CheckRedirect: never}}, nil
 }
 
 // Close closes connections that are idle.
@@ -46,9 +69,12 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://daemon"+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return err
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")

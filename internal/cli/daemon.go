@@ -145,12 +145,12 @@ func (f *daemonFlags) run(ctx context.Context, env *Env) error {
 	raiseFileLimit(1 << 20)
 	d := daemon.New(daemon.Options{
 		ID: c.ID, Mountpoint: c.Mountpoint, Supervisor: c.Supervisor, CacheDir: c.CacheDir, StateDir: stateDir(c.Socket), Quota: int64(c.CacheQuota),
-		Writable: c.Writable, OpenLess: c.ImagesOnly, Resend: true, Push: f.push, Transport: fuse.Transport(c.Transport), Passthrough: c.Passthrough, FuseOptions: c.Options,
+		Writable: c.Writable, OpenLess: c.ImagesOnly, Resend: true, Push: f.push, Transport: fuse.Transport(c.Transport), Passthrough: c.Passthrough, FDStore: c.FDStore, FuseOptions: c.Options,
 		Log: slog.New(logs.events), Level: level, Events: logs.events,
 	})
 	o := daemon.RunOptions{
 		Socket: c.Socket, Handler: daemon.HandlerOptions{Version: Version, Pprof: c.Pprof},
-		Upgrade: f.waitTakeOver, Specs: specs, Getenv: env.Getenv,
+		Remote: c.API, Upgrade: f.waitTakeOver, Specs: specs, Getenv: env.Getenv,
 		OnLoad: func() error {
 			next, err := f.reload(ctx, d, specs, logs)
 			if err == nil {

@@ -104,6 +104,9 @@ func startSuccessor(proc, socket string, args []string, ended chan<- error) erro
 	cmd := exec.Command(exe, append(args, "--upgrade", "--socket", socket)...)
 	cmd.Dir, _ = os.Readlink(filepath.Join(proc, "cwd"))
 	cmd.Stdout, cmd.Stderr = log, log
+	if b, err := os.ReadFile(filepath.Join(proc, "environ")); err == nil { // NOTIFY_SOCKET among others
+		cmd.Env = strings.Split(strings.TrimRight(string(b), "\x00"), "\x00")
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return err

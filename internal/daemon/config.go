@@ -31,12 +31,15 @@ type Config struct {
 	Options    []string `toml:"mount_options"`
 	// Passthrough says whether the kernel reads and writes files of
 	// directories by itself: "" or "auto" where it can, or "off".
-	Passthrough string        `toml:"passthrough"`
-	LogLevel    string        `toml:"log_level"`
-	LogFile     string        `toml:"log_file"`
-	LogSize     Size          `toml:"log_size"`
-	Pprof       bool          `toml:"pprof"`
-	Mounts      []MountConfig `toml:"mount"`
+	Passthrough string `toml:"passthrough"`
+	// FDStore keeps what a successor needs in systemd\'s file descriptor store.
+	FDStore  bool          `toml:"fd_store"`
+	LogLevel string        `toml:"log_level"`
+	LogFile  string        `toml:"log_file"`
+	LogSize  Size          `toml:"log_size"`
+	Pprof    bool          `toml:"pprof"`
+	API      *RemoteConfig `toml:"api"` // over TCP; nil: only the socket
+	Mounts   []MountConfig `toml:"mount"`
 }
 
 // MountConfig is one mount of a Config.
@@ -126,6 +129,14 @@ func ParseConfig(b []byte, dir string) (*Config, error) {
 	}
 	if c.Passthrough != "" && c.Passthrough != "auto" && c.Passthrough != "off" {
 		return nil, fmt.Errorf("passthrough %q is unknown: auto or off", c.Passthrough)
+	}
+	if a := c.API; a != nil {
+		if err := a.check(); err != nil {
+			return nil, err
+		}
+		for _, p := range []*string{&a.Cert, &a.Key, &a.ClientCA, &a.TokenFile} {
+			*p = under(dir, *p)
+		}
 	}
 	for _, p := range []*string{&c.Mountpoint, &c.Socket, &c.Supervisor, &c.CacheDir, &c.LogFile} {
 		*p = under(dir, *p)

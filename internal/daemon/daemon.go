@@ -28,6 +28,7 @@ type Options struct {
 	Writable    bool   // mount read-write
 	OpenLess    bool   // only images will be mounted: their files need no opening
 	Push        bool   // keep the supervisor's state up to date, after each change
+	FDStore     bool   // keep it in systemd's file descriptor store
 	Resend      bool   // at a take-over, have the kernel ask again for what was under way
 	Passthrough string // "auto", "on", "off"
 	PullAuth    string // base64 of user:password for registries, before what configurations say
@@ -59,6 +60,7 @@ type Daemon struct {
 	leaving   map[*instance]bool   // unmounted, and still in use
 	session   *fuse.Session        // taken over, until start
 	serving   func()               // tells the predecessor of the session
+	store     *fdStore             // nil without one; set by Run
 
 	exit     chan struct{} // closed when the process is to end
 	exitOnce sync.Once
@@ -406,6 +408,11 @@ func (d *Daemon) Close() error {
 	d.reapers.Wait()
 	for _, i := range d.list() {
 		errs = append(errs, i.close())
+	}
+	if d.store != nil && !d.gone {
+		if err := d.store.clear(); err != nil {
+			d.log.Warn("systemd", "error", err)
+		}
 	}
 	if d.opts.StateDir != "" {
 		_ = os.Remove(d.opts.StateDir) // if it is empty

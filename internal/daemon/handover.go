@@ -86,8 +86,21 @@ func (d *Daemon) sendSnapshot(conn *net.UnixConn) error {
 
 // send sends what is mounted and a session.
 func (d *Daemon) send(conn *net.UnixConn, s *fuse.Session) error {
-	if err := d.transferable(); err != nil {
+	b, err := d.describe(s)
+	if err != nil {
 		return err
+	}
+	if err := sendWithFD(conn, b, s.Files); err != nil {
+		return fmt.Errorf("send state: %w", err)
+	}
+	d.log.Info("state sent", "bytes", len(b), "mounts", len(d.list()))
+	return nil
+}
+
+// describe returns what a successor needs to know.
+func (d *Daemon) describe(s *fuse.Session) ([]byte, error) {
+	if err := d.transferable(); err != nil {
+		return nil, err
 	}
 	saved := savedState{Mountpoint: d.mountpoint(), OpenLess: d.opts.OpenLess, Session: s.State}
 	for _, i := range d.list() {
@@ -98,15 +111,10 @@ func (d *Daemon) send(conn *net.UnixConn, s *fuse.Session) error {
 		saved.Leaving = append(saved.Leaving, left{i.mount.Slot(), i.spec})
 	}
 	d.mu.Unlock()
-	b, err := saved.encode()
-	if err != nil {
-		return err
+	if d.store != nil {
+		saved.Stored = d.store.name
 	}
-	if err := sendWithFD(conn, b, s.Files); err != nil {
-		return fmt.Errorf("send state: %w", err)
-	}
-	d.log.Info("state sent", "bytes", len(b), "mounts", len(saved.Specs))
-	return nil
+	return saved.encode()
 }
 
 // transferable says why a successor could not go on with what is mounted: the

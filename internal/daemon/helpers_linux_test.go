@@ -32,7 +32,7 @@ const childEnv = "SLUICE_TEST_DAEMON"
 type childOptions struct {
 	Mountpoint, Socket, Supervisor, CacheDir string
 	From                                     string
-	Upgrade, Push, Resume                    bool
+	Upgrade, Push, Resume, FDStore           bool
 	Specs                                    []Spec
 }
 
@@ -67,10 +67,10 @@ func runChild(text string) int {
 	defer stop()
 	d := New(Options{
 		ID: "test", Mountpoint: c.Mountpoint, Supervisor: c.Supervisor, CacheDir: c.CacheDir,
-		OpenLess: true, Resend: true, Transport: "device", Push: c.Push,
+		OpenLess: true, Resend: true, Transport: "device", Push: c.Push, FDStore: c.FDStore,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
-	if err := d.Run(ctx, RunOptions{Socket: c.Socket, From: c.From, Resume: c.Resume, Upgrade: c.Upgrade, Specs: c.Specs}); err != nil {
+	if err := d.Run(ctx, RunOptions{Socket: c.Socket, Getenv: os.Getenv, From: c.From, Resume: c.Resume, Upgrade: c.Upgrade, Specs: c.Specs}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/sluicefs/sluice/vfs"
@@ -16,10 +17,11 @@ import (
 type RunOptions struct {
 	Socket  string // of the API; "" has none unless systemd gave one
 	Handler HandlerOptions
-	Upgrade bool   // wait in INIT for a take-over
-	Resume  bool   // take over from the supervisor, at once
-	From    string // socket of a daemon to take over from, at once
-	Specs   []Spec // to mount at first
+	Remote  *RemoteConfig // the API over TCP besides; may be nil
+	Upgrade bool          // wait in INIT for a take-over
+	Resume  bool          // take over from the supervisor, at once
+	From    string        // socket of a daemon to take over from, at once
+	Specs   []Spec        // to mount at first
 	Getenv  func(string) string
 	Reload  <-chan struct{} // a request to reload, such as SIGHUP
 	OnLoad  func() error    // what a reload does
@@ -48,6 +50,11 @@ func (d *Daemon) Run(ctx context.Context, o RunOptions) (err error) {
 			return err
 		}
 	}
+	if d.opts.FDStore {
+		if o.Resume, err = d.resumeStored(ctx, o); err != nil {
+			return err
+		}
+	}
 	crashed := !d.opts.Push && o.Socket != "" && Stale(o.Socket) && d.opts.Supervisor != ""
 	if o.From != "" {
 		if err := d.Succeed(ctx, o.From); err != nil {
@@ -65,6 +72,17 @@ func (d *Daemon) Run(ctx context.Context, o RunOptions) (err error) {
 		defer l.Close()
 		a := ServeAPI(l, d.Handler(o.Handler))
 		defer a.Close()
+	}
+	if o.Remote != nil {
+		a, err := d.serveRemote(o)
+		if err != nil && (o.From != "" || o.Resume) {
+			d.log.Error("no API over TCP", "error", err) // what is mounted counts for more
+		} else if err != nil {
+			return errors.Join(err, d.stop(o, "no API over TCP"))
+		}
+		if a != nil {
+			defer a.Close()
+		}
 	}
 	if o.Ready != nil {
 		o.Ready()
@@ -91,6 +109,37 @@ func (d *Daemon) Run(ctx context.Context, o RunOptions) (err error) {
 	}()
 	defer func() { cancel(); <-watched }()
 	return d.wait(ctx, o)
+}
+
+// resumeStored goes on with what systemd has kept for a predecessor that died,
+// and reports whether there was something.
+func (d *Daemon) resumeStored(ctx context.Context, o RunOptions) (bool, error) {
+	d.store = &fdStore{getenv: o.Getenv}
+	state, files := d.store.stored()
+	if state == nil || len(files) == 0 || o.From != "" || o.Resume {
+		return o.Resume, nil
+	}
+	err := d.takeOver(ctx, "restart by systemd", func() ([]byte, []int, error) { return state, files, nil })
+	if err == nil {
+		err = d.Start("restart by systemd")
+	}
+	if err != nil { // the next start begins anew
+		return false, errors.Join(err, d.store.clear())
+	}
+	return true, nil
+}
+
+func (d *Daemon) serveRemote(o RunOptions) (*API, error) {
+	l, h, err := o.Remote.Open(d.Handler(o.Handler))
+	for wait := time.Millisecond; o.From != "" && errors.Is(err, syscall.EADDRINUSE) && wait < time.Minute; wait *= 2 {
+		time.Sleep(wait) // the predecessor is about to end
+		l, h, err = o.Remote.Open(d.Handler(o.Handler))
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.log.Info("API", "address", l.Addr().String())
+	return ServeAPI(l, h), nil
 }
 
 func (d *Daemon) listen(o RunOptions) (net.Listener, error) {

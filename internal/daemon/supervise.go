@@ -215,19 +215,39 @@ func SupervisorSocket(api string) string {
 	return filepath.Join(filepath.Dir(api), filepath.Base(api)+".supervisor")
 }
 
+// keep puts a snapshot into systemd's store. opMu is held.
+func (d *Daemon) keep() error {
+	if d.store == nil {
+		return nil
+	}
+	s, err := d.Server().Snapshot()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	b, err := d.describe(s)
+	if err != nil {
+		return err
+	}
+	return d.store.keep(b, s.Files)
+}
+
 // push sends the supervisor the state as it is now, if the daemon keeps it up
 // to date by itself. opMu is held.
 func (d *Daemon) push(ctx context.Context) {
-	if !d.opts.Push || d.State() != Running {
+	if !d.opts.Push && d.store == nil || d.State() != Running {
 		return
 	}
-	conn, err := d.dialSupervisor(ctx)
-	if err == nil {
-		err = d.sendSnapshot(conn)
-		conn.Close()
+	err := d.keep()
+	if d.opts.Push && err == nil {
+		var conn *net.UnixConn
+		if conn, err = d.dialSupervisor(ctx); err == nil {
+			err = d.sendSnapshot(conn)
+			conn.Close()
+		}
 	}
 	if err != nil {
-		d.log.Warn("the supervisor does not have the latest state", "error", err)
+		d.log.Warn("a successor will not have the latest state", "error", err)
 		return
 	}
 	d.mu.Lock()

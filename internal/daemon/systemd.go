@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -58,24 +59,23 @@ func Watchdog(ctx context.Context, getenv func(string) string, well func() bool)
 
 // Activated returns the socket that systemd has opened for the API, or nil.
 func Activated(getenv func(string) string) (*Listener, error) {
-	if getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
-		return nil, nil
+	for name, fd := range given(getenv) {
+		if strings.HasPrefix(name, "sluice-") {
+			continue // of the file descriptor store
+		}
+		f := os.NewFile(uintptr(fd), "socket of systemd")
+		l, err := net.FileListener(f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("socket of systemd: %w", err)
+		}
+		u, ok := l.(*net.UnixListener)
+		if !ok {
+			l.Close()
+			return nil, fmt.Errorf("socket of systemd: not a unix socket")
+		}
+		u.SetUnlinkOnClose(false)
+		return &Listener{Listener: ownOnly(u)}, nil
 	}
-	n, err := strconv.Atoi(getenv("LISTEN_FDS"))
-	if err != nil || n < 1 {
-		return nil, nil
-	}
-	f := os.NewFile(3, "socket of systemd")
-	l, err := net.FileListener(f)
-	f.Close()
-	if err != nil {
-		return nil, fmt.Errorf("socket of systemd: %w", err)
-	}
-	u, ok := l.(*net.UnixListener)
-	if !ok {
-		l.Close()
-		return nil, fmt.Errorf("socket of systemd: not a unix socket")
-	}
-	u.SetUnlinkOnClose(false)
-	return &Listener{Listener: ownOnly(u)}, nil
+	return nil, nil
 }

@@ -33,6 +33,7 @@ type savedState struct {
 	OpenLess   bool   `json:"open_less"`
 	Specs      []Spec `json:"specs"`
 	Leaving    []left `json:"leaving,omitempty"`
+	Stored     string `json:"stored,omitempty"` // what the state is called in systemd's store
 	Session    []byte `json:"session"`
 }
 
@@ -169,13 +170,20 @@ func rights(oob []byte) (fds []int) {
 // same again: INIT to READY. Serving begins with Start, by when the
 // predecessor must have ended.
 func (d *Daemon) TakeOver(ctx context.Context, cause string) error {
-	return d.machine.do(evTakeOver, cause, func() error {
+	return d.takeOver(ctx, cause, func() ([]byte, []int, error) {
 		conn, err := d.dialSupervisor(ctx)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		b, fds, err := receiveWithFD(conn)
-		conn.Close()
+		defer conn.Close()
+		return receiveWithFD(conn)
+	})
+}
+
+// takeOver is TakeOver with what fetch fetches.
+func (d *Daemon) takeOver(ctx context.Context, cause string, fetch func() ([]byte, []int, error)) error {
+	return d.machine.do(evTakeOver, cause, func() error {
+		b, fds, err := fetch()
 		session := &fuse.Session{Files: fds, Crashed: d.opts.Resend}
 		if err == nil {
 			err = d.adopt(ctx, b, session, true)
@@ -227,6 +235,9 @@ func (d *Daemon) adopt(ctx context.Context, b []byte, session *fuse.Session, las
 			return errors.Join(err, i.close())
 		}
 		d.put(i)
+	}
+	if d.store != nil && d.store.name == "" {
+		d.store.name = saved.Stored
 	}
 	if last {
 		d.leave(ctx, saved.Leaving)
