@@ -105,8 +105,8 @@ func TestIntegrationBlockedHandlers(t *testing.T) {
 			return fuse.OK
 		}
 		n := 2000
-		if o.Transport == fuse.TransportURing || testing.Short() {
-			n = 100 // a ring keeps a thread for each
+		if testing.Short() {
+			n = 200
 		}
 		s, dir := mounted(t, fs, o)
 		free := sync.OnceFunc(func() { close(goOn) })

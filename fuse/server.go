@@ -140,6 +140,9 @@ func mountOptions(fs RawFileSystem, point string, opts *MountOptions) (mount.Opt
 	if mo.Source == "" {
 		mo.Source = fs.String()
 	}
+	if n := opts.MaxWrite; n >= 4096 { // INIT agrees on whole pages only
+		mo.MaxRead = uint32(min(n, 1<<30))
+	}
 	if opts.DirectMountStrict && mo.Method == mount.Auto {
 		mo.Method = mount.API
 	}

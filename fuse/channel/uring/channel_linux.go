@@ -81,6 +81,7 @@ type Channel struct {
 	freed   atomic.Bool
 
 	pausing  atomic.Bool // requests and answers are left to the successor
+	maxLost  int         // threads of a queue that handlers may keep
 	resumed  bool        // the slots are those of a predecessor
 	unshared string      // why there is no region
 
@@ -96,15 +97,19 @@ type Channel struct {
 // channel on the same session. It takes a duplicate of fd. It fails if this
 // kernel cannot do it; [Probe] says why beforehand.
 func New(dev channel.Channel, fd int, opts Options) (*Channel, error) {
-	opts.fill()
 	if why := Probe(); why != "" {
 		return nil, fmt.Errorf("FUSE over io_uring: %s", why)
 	}
+	cpus, err := sys.PossibleCPUs()
+	if err != nil {
+		return nil, fmt.Errorf("FUSE over io_uring: %w", err)
+	}
+	opts.fill(cpus)
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("FUSE over io_uring: duplicate descriptor %d: %w", fd, err)
 	}
-	return &Channel{dev: dev, fd: dup, opts: opts}, nil
+	return &Channel{dev: dev, fd: dup, opts: opts, maxLost: max(2, min(8, 64/cpus))}, nil
 }
 
 // Caps implements [channel.Channel].

@@ -45,6 +45,7 @@ type queue struct {
 	depth  atomic.Int32         // entries that there are
 	held   atomic.Int32         // of those, the ones that wait for a late answer
 	want   atomic.Int32         // entries to add
+	lost   atomic.Int32         // threads that handlers which block have taken
 	asleep atomic.Bool          // the owner sleeps, or is about to
 	kicks  atomic.Int32         // calls of kick that are under way
 	paused atomic.Bool          // the owner knows that the channel pauses
@@ -159,6 +160,7 @@ func (q *queue) begin(s *slot) {
 // thread or a new one, with one more entry for the one that is blocked.
 func (q *queue) replace() {
 	q.c.out.Add(1)
+	q.lost.Add(1)
 	q.hold()
 	q.mu.Lock()
 	if n := len(q.spares); n > 0 {
@@ -175,11 +177,12 @@ func (q *queue) replace() {
 	}()
 }
 
-// hold counts an entry whose answer will be late, and asks for another one when
-// half of what the queue began with is not left.
+// hold counts an entry whose answer will be late, and asks for more of them
+// when half of what the queue began with is not left.
 func (q *queue) hold() {
-	if held := q.held.Add(1); held >= q.depth.Load()-int32(q.c.opts.Depth/2) {
-		q.want.Add(1)
+	depth := q.depth.Load()
+	if held := q.held.Add(1); held >= depth-int32(q.c.opts.Depth/2) {
+		q.want.CompareAndSwap(0, max(1, depth/4))
 	}
 }
 
@@ -309,9 +312,15 @@ func (q *queue) turnOf(s *slot, res int32) bool {
 		q.commit(s)
 		return true
 	}
+	if int(q.lost.Load()) >= q.c.maxLost {
+		q.turn.End(ticket)
+		q.serveAway(s)
+		return true
+	}
 	q.c.monitor.Wake()
 	q.c.handler.Handle(&s.req)
 	if !q.turn.End(ticket) {
+		q.lost.Add(-1)
 		if s.back() {
 			q.pushLate(s)
 		} else {
@@ -327,6 +336,18 @@ func (q *queue) turnOf(s *slot, res int32) bool {
 	q.c.out.Add(1)
 	q.hold()
 	return true
+}
+
+// serveAway has the handler serve the request in s on a goroutine like any
+// other. It is for queues that have lost several threads to handlers which
+// block: more of those would each keep a thread, because owners are locked to
+// theirs.
+func (q *queue) serveAway(s *slot) {
+	s.ticket = noTicket
+	s.state.Store(pending)
+	q.c.out.Add(1)
+	q.hold()
+	go q.c.handler.Handle(&s.req)
 }
 
 // failed handles a command that the kernel did not carry out.

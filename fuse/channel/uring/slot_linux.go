@@ -43,6 +43,9 @@ const (
 	answered
 )
 
+// noTicket is the ticket of a request that no owner's turn is for.
+const noTicket = ^uint64(0)
+
 // slot is one entry of a queue: memory for one request, which its answer is
 // written over. It implements channel.Slot.
 type slot struct {

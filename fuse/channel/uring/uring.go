@@ -32,6 +32,10 @@
 // A request that waits for its answer holds its entry, so a queue gets more of
 // them while many do, up to MaxDepth.
 //
+// Once several threads of a queue are lost to handlers it runs further ones on
+// ordinary goroutines, so that thousands of blocked requests do not need as many
+// threads.
+//
 // # Take-over
 //
 // Slots lie in memory that processes can share, with a journal of how far each
@@ -45,9 +49,14 @@ package uring
 // found out.
 const DefaultDepth = 8
 
-// DefaultMaxDepth bounds the entries of a queue. Each one takes address space
-// for a whole payload, and memory as far as it was used.
-const DefaultMaxDepth = 256
+// DefaultMaxDepth is the least bound of a queue's entries, and DefaultMaxTotal
+// what all queues may have together where they are so few that it is more. An
+// entry takes address space for a whole payload, and memory as far as it was
+// used.
+const (
+	DefaultMaxDepth = 256
+	DefaultMaxTotal = 4096
+)
 
 // maxSlots is the most entries that a queue may have.
 const maxSlots = 4096
@@ -55,7 +64,7 @@ const maxSlots = 4096
 // Options says how to make the rings. The zero value is the default.
 type Options struct {
 	Depth    int // entries of each queue at first
-	MaxDepth int // entries of each queue at most
+	MaxDepth int // entries of each queue at most; 0 = by the number of processors
 
 	// Path is where the session is mounted. With it a queue whose entries
 	// were all taken by slow handlers is set going again by a statfs of it;
@@ -68,12 +77,12 @@ type Options struct {
 	Private bool
 }
 
-func (o *Options) fill() {
+func (o *Options) fill(queues int) {
 	if o.Depth <= 0 {
 		o.Depth = DefaultDepth
 	}
 	if o.MaxDepth <= 0 {
-		o.MaxDepth = DefaultMaxDepth
+		o.MaxDepth = max(DefaultMaxDepth, min(DefaultMaxTotal/max(queues, 1), DefaultMaxTotal/2))
 	}
 	o.Depth = min(o.Depth, maxSlots)
 	o.MaxDepth = min(max(o.MaxDepth, o.Depth), maxSlots)
