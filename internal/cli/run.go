@@ -248,7 +248,8 @@ func printRun(w io.Writer, mounted time.Duration, res sandbox.Result, i *serve.I
 // called.
 func streamsOf(env *Env) (s sandbox.Streams, stop func()) {
 	in := stdinFile(env)
-	s = sandbox.Streams{Stdin: in, Stdout: env.Stdout, Stderr: env.Stderr, Terminal: sandbox.IsTerminal(in) && sandbox.IsTerminal(stdoutFile(env))}
+	out, _ := inherited(env.Stdout).(*os.File)
+	s = sandbox.Streams{Stdin: in, Stdout: env.Stdout, Stderr: env.Stderr, Terminal: sandbox.IsTerminal(in) && sandbox.IsTerminal(out)}
 	signals := make(chan os.Signal, 16)
 	s.Signals = signals
 	shared := in
@@ -315,15 +316,5 @@ func lastOfEach(env []string) []string {
 // stdinFile is the command's standard input, if it is a file.
 func stdinFile(env *Env) *os.File {
 	f, _ := env.Stdin.(*os.File)
-	return f
-}
-
-// stdoutFile is the command's standard output, if it is a file.
-func stdoutFile(env *Env) *os.File {
-	out := env.Stdout
-	if c, ok := out.(*checkedWriter); ok {
-		out = c.Writer
-	}
-	f, _ := out.(*os.File)
 	return f
 }

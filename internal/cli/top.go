@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	tea "github.com/charmbracelet/bubbletea"
 	"github.com/spf13/cobra"
 
 	"github.com/sluicefs/sluice/api"
@@ -39,10 +38,12 @@ that wait longest. q ends it.`,
 				_, err = fmt.Fprint(env.Stdout, topView(topSample{}, s, 0))
 				return err
 			}
-			m := &topModel{ctx: cmd.Context(), client: client, interval: max(interval, 100*time.Millisecond)}
-			_, err := tea.NewProgram(m, tea.WithAltScreen(), tea.WithContext(cmd.Context()),
-				tea.WithInput(env.Stdin), tea.WithOutput(inherited(env.Stdout))).Run()
-			return err
+			scr, err := openScreen(stdinFile(env), inherited(env.Stdout))
+			if err != nil {
+				return fmt.Errorf("%w (--once prints one look and needs none)", err)
+			}
+			defer scr.close()
+			return watch(cmd.Context(), client, scr, max(interval, 100*time.Millisecond))
 		},
 	}
 	cmd.Flags().StringVarP(&socket, "socket", "S", defaultSocket(env), "the daemon's API socket")
@@ -58,7 +59,6 @@ type topSample struct {
 	mounts    []api.Mount
 	latencies []api.Latency
 	requests  []api.Request
-	err       error
 }
 
 func sample(ctx context.Context, c *api.Client) (topSample, error) {
@@ -77,52 +77,31 @@ func sample(ctx context.Context, c *api.Client) (topSample, error) {
 	return s, err
 }
 
-// topModel is the state of the live view.
-type topModel struct {
-	ctx      context.Context //nolint:containedctx // the model lives as long as the command
-	client   *api.Client
-	interval time.Duration
-	last     topSample
-	now      topSample
-	height   int
-}
-
-// Init takes the first look.
-func (m *topModel) Init() tea.Cmd { return m.look }
-
-func (m *topModel) look() tea.Msg {
-	s, err := sample(m.ctx, m.client)
-	s.err = err
-	return s
-}
-
-// topTick asks for the next look.
-type topTick struct{}
-
-// Update takes a look, a key or a new size of the terminal.
-func (m *topModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
-	switch msg := msg.(type) {
-	case tea.KeyMsg:
-		if k := msg.String(); k == "q" || k == "ctrl+c" || k == "esc" {
-			return m, tea.Quit
+// watch shows looks until a key ends it.
+func watch(ctx context.Context, client *api.Client, scr *screen, interval time.Duration) error {
+	ctx, stop := untilEnded(ctx)
+	defer stop()
+	ticks := time.NewTicker(interval)
+	defer ticks.Stop()
+	var last topSample
+	for {
+		now, err := sample(ctx, client)
+		text := "daemon: " + fmt.Sprint(err) + "\n"
+		if err == nil {
+			text = topView(last, now, max(scr.height()-1, 0))
+			last = now
 		}
-	case tea.WindowSizeMsg:
-		m.height = msg.Height
-	case topTick:
-		return m, m.look
-	case topSample:
-		m.last, m.now = m.now, msg
-		return m, tea.Tick(m.interval, func(time.Time) tea.Msg { return topTick{} })
+		scr.draw(text)
+		select {
+		case <-ticks.C:
+		case <-ctx.Done():
+			return nil
+		case key := <-scr.keys:
+			if strings.ContainsRune("q\x03\x1b", key) { // Ctrl-C, Escape
+				return nil
+			}
+		}
 	}
-	return m, nil
-}
-
-// View shows the last look.
-func (m *topModel) View() string {
-	if m.now.err != nil {
-		return "daemon: " + m.now.err.Error() + "\n"
-	}
-	return topView(m.last, m.now, m.height)
 }
 
 // topView writes a look, with rates since the one before, in at most height

@@ -55,11 +55,11 @@ func IsTerminal(f *os.File) bool {
 
 // console joins the terminal that this process has with that of a command.
 type console struct {
-	in     *os.File
-	saved  *unix.Termios
-	socket *os.File // our end; the other is the child's
-	child  *os.File
-	done   chan struct{} // all output has come
+	in      *os.File
+	restore func()   // makes ours as it was
+	socket  *os.File // our end; the other is the child's
+	child   *os.File
+	done    chan struct{} // all output has come
 }
 
 func newConsole(in *os.File) (*console, error) {
@@ -67,8 +67,12 @@ func newConsole(in *os.File) (*console, error) {
 	if err != nil {
 		return nil, err
 	}
+	restore, err := RawTerminal(in) // the command's knows what keys mean
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(fds[0]), unix.Close(fds[1]))
+	}
 	return &console{
-		in: in, done: make(chan struct{}),
+		in: in, restore: restore, done: make(chan struct{}),
 		socket: os.NewFile(uintptr(fds[0]), "terminal"), child: os.NewFile(uintptr(fds[1]), "terminal"),
 	}, nil
 }
@@ -84,7 +88,6 @@ func (c *console) serve(out io.Writer) {
 	defer master.Close()
 	stop := c.follow(master)
 	defer stop()
-	c.raw()
 	go func() { _, _ = io.Copy(master, c.in) }() // ends with the process: a terminal cannot be told to stop
 	_, _ = io.Copy(out, master)                  // ends with EIO, when nobody has the other side
 }
@@ -137,12 +140,12 @@ func (c *console) follow(master *os.File) (stop func()) {
 	}
 }
 
-// raw lets every key go through to the command's terminal, which knows what
-// it means there.
-func (c *console) raw() {
-	t, err := unix.IoctlGetTermios(int(c.in.Fd()), unix.TCGETS)
+// RawTerminal lets every key of the terminal f come to who reads from it, as
+// it is and at once. The terminal is as before when restore has been called.
+func RawTerminal(f *os.File) (restore func(), err error) {
+	t, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	if err != nil {
-		return
+		return nil, fmt.Errorf("terminal: %w", err)
 	}
 	saved := *t
 	t.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
@@ -150,9 +153,19 @@ func (c *console) raw() {
 	t.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
 	t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
 	t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
-	if unix.IoctlSetTermios(int(c.in.Fd()), unix.TCSETS, t) == nil {
-		c.saved = &saved
+	if err := unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, t); err != nil {
+		return nil, fmt.Errorf("terminal: %w", err)
 	}
+	return func() { _ = unix.IoctlSetTermios(int(f.Fd()), unix.TCSETSW, &saved) }, nil
+}
+
+// TerminalHeight is how many lines the terminal f has, 0 if it does not say.
+func TerminalHeight(f *os.File) int {
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Row)
 }
 
 // close waits until all output has come, within a bound: something that was
@@ -164,7 +177,5 @@ func (c *console) close() {
 	case <-time.After(outputDelay):
 	}
 	c.socket.Close()
-	if c.saved != nil {
-		_ = unix.IoctlSetTermios(int(c.in.Fd()), unix.TCSETSW, c.saved)
-	}
+	c.restore()
 }
