@@ -282,6 +282,7 @@ func (b *rawBridge) finishEntry(n *Inode, out *fuse.EntryOut) {
 	out.Generation = n.gen
 	out.Ino = n.ino
 	out.Mode = out.Mode&07777 | n.mode
+	out.Nlink = max(out.Nlink, 1) // it has a name
 	b.finishAttr(&out.Attr)
 	if b.entryTimeout != 0 && out.EntryValid == 0 && out.EntryValidNsec == 0 {
 		out.SetEntryTimeout(b.entryTimeout)
@@ -289,6 +290,15 @@ func (b *rawBridge) finishEntry(n *Inode, out *fuse.EntryOut) {
 	if b.attrTimeout != 0 && out.AttrValid == 0 && out.AttrValidNsec == 0 && !b.staysFresh(out.Mode) {
 		out.SetAttrTimeout(b.attrTimeout)
 	}
+}
+
+// linkCount is that of an inode whose node gives none: 1 if it has a name.
+// Linux makes no further link to an inode that has 0.
+func (n *Inode) linkCount() uint32 {
+	if _, parent := n.Parent(); parent == nil && !n.IsRoot() {
+		return 0
+	}
+	return 1
 }
 
 func (b *rawBridge) finishAttr(a *fuse.Attr) {
@@ -324,13 +334,16 @@ func defaultPermissions(mode uint32) uint32 {
 	return 0644
 }
 
-// attrOf finishes the answer to GETATTR and SETATTR.
+// finishAttrOut finishes the answer to GETATTR and SETATTR.
 func (b *rawBridge) finishAttrOut(n *Inode, out *fuse.AttrOut) {
 	if out.Ino != 0 && n.ino > 1 && out.Ino != n.ino {
 		b.logf("inode %s: attributes have the number %d", n.StableAttr(), out.Ino)
 	}
 	out.Ino = n.ino
 	out.Mode = out.Mode&07777 | n.mode
+	if out.Nlink == 0 {
+		out.Nlink = n.linkCount()
+	}
 	b.finishAttr(&out.Attr)
 	if b.attrTimeout != 0 && out.AttrValid == 0 && out.AttrValidNsec == 0 && !b.staysFresh(out.Mode) {
 		out.SetTimeout(b.attrTimeout)

@@ -33,6 +33,9 @@ func (b *rawBridge) finishStatx(n *Inode, out *fuse.StatxOut) {
 	if out.Mode&07777 == 0 && !b.options.NullPermissions {
 		out.Mode |= uint16(defaultPermissions(n.mode))
 	}
+	if out.Nlink == 0 {
+		out.Nlink = n.linkCount()
+	}
 	out.Uid, out.Gid = b.owner(out.Uid, out.Gid)
 	if out.Blksize == 0 {
 		a := fuse.Attr{Size: out.Size, Blocks: out.Blocks}
