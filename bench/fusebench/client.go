@@ -72,11 +72,7 @@ func clientSample(r *row, d time.Duration, mount, back string, pid int) (sample,
 		}
 		workers[i] = w
 	}
-	if !r.once { // warm up
-		turns := 1
-		if r.prefill {
-			turns = fileCount
-		}
+	if turns := r.warmUp(); turns > 0 {
 		for _, w := range workers {
 			for i := range turns {
 				if _, err := r.op(w, i); err != nil {
@@ -122,6 +118,17 @@ func clientSample(r *row, d time.Duration, mount, back string, pid int) (sample,
 	slices.Sort(times)
 	m.P50 = float64(times[len(times)/2].Nanoseconds()) / 1e3
 	return m, nil
+}
+
+// warmUp is how often the operation is done before it is measured.
+func (r *row) warmUp() int {
+	switch {
+	case r.once && !r.prefill:
+		return 0
+	case r.prefill && !r.once:
+		return fileCount
+	}
+	return 1
 }
 
 // work does the row's operation again and again for d.

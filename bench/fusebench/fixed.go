@@ -123,6 +123,9 @@ func (f *fixedFS) OpenDir(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Sta
 	return fuse.ENOSYS
 }
 
+// Flush is not needed where nothing is written.
+func (f *fixedFS) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
+
 func (f *fixedFS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	n := f.node(in.NodeId)
 	if n == nil || n.children != nil {

@@ -33,6 +33,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -136,6 +137,10 @@ func (all *results) measure(o *options) error {
 	for i := range rows {
 		r := &rows[i]
 		if o.rows != "" && !slices.Contains(strings.Split(o.rows, ","), r.name) {
+			continue
+		}
+		if _, err := exec.LookPath(r.needs); r.needs != "" && err != nil {
+			fmt.Fprintf(os.Stderr, "row %s: left out: %v\n", r.name, err)
 			continue
 		}
 		res, err := measureRow(o, r, kinds, work, back)

@@ -84,9 +84,6 @@ func ratio(r, base *result, f func(*sample) float64) float64 {
 	})
 }
 
-func rateOf(s *sample) float64 { return s.Rate }
-func cpuOf(s *sample) float64  { return s.Total }
-
 // style is how a line of a table is written: to the terminal or as markdown.
 type style func(b *strings.Builder, cells ...string)
 
@@ -118,12 +115,12 @@ func (all *results) lines(line style) string {
 	var b strings.Builder
 	for i := range all.Rows {
 		r := &all.Rows[i]
-		rate, cpu := "", ""
+		x, xCPU := "", ""
 		if base := all.find(r.Row, "go-fuse"); base != nil {
-			rate, cpu = fmt.Sprintf("%.2f", ratio(r, base, rateOf)), fmt.Sprintf("%.2f", ratio(r, base, cpuOf))
+			x, xCPU = fmt.Sprintf("%.2f", ratio(r, base, kinds[rate].of)), fmt.Sprintf("%.2f", ratio(r, base, kinds[cpu].of))
 		}
 		one := func(v float64) string { return fmt.Sprintf("%.1f", v) }
-		line(&b, r.Row, r.Server, fmt.Sprintf("%.0f", r.Rate), r.Unit, one(r.ServerCPU), one(r.TotalCPU), one(r.P50), one(r.Switches), rate, cpu)
+		line(&b, r.Row, r.Server, fmt.Sprintf("%.0f", r.Rate), r.Unit, one(r.ServerCPU), one(r.TotalCPU), one(r.P50), one(r.Switches), x, xCPU)
 	}
 	return b.String()
 }

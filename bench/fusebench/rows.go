@@ -26,10 +26,11 @@ type row struct {
 	unit    string
 	mode    mode
 	clients int
-	cpu     int  // 1 + the processor that the clients are bound to
-	fresh   bool // mounted anew for each measurement
-	once    bool // one operation is a measurement
-	prefill bool // the operation is tried on all its files first
+	cpu     int    // 1 + the processor that the clients are bound to
+	fresh   bool   // mounted anew for each measurement
+	once    bool   // one operation is a measurement
+	prefill bool   // what the operation uses is used before: once for a tree, else all files
+	needs   string // a program that has to be there
 	op      func(w *worker, i int) (float64, error)
 }
 
@@ -62,6 +63,8 @@ var rows = []row{
 	{name: "readdir-warm", unit: "entries/s", mode: fixed, clients: 1, prefill: true, op: opReaddir},
 	{name: "find", unit: "trees/s", mode: trees, clients: 1, fresh: true, once: true, op: opFind},
 	{name: "tar", unit: "trees/s", mode: trees, clients: 1, fresh: true, once: true, op: opTar},
+	{name: "git", unit: "trees/s", mode: trees, clients: 1, fresh: true, once: true, needs: "git", op: opGit},
+	{name: "git-warm", unit: "trees/s", mode: trees, clients: 1, once: true, prefill: true, needs: "git", op: opGit},
 	{name: "untar", unit: "trees/s", mode: trees, clients: 1, fresh: true, once: true, op: opUntar},
 }
 
@@ -102,7 +105,29 @@ func prepare(back string) error {
 	if err := os.CopyFS(filepath.Join(back, "tree", "src"), os.DirFS(src)); err != nil {
 		return err
 	}
-	return exec.Command("tar", "-C", filepath.Join(back, "tree"), "-cf", filepath.Join(back, "tree.tar"), "src").Run()
+	if err := exec.Command("tar", "-C", filepath.Join(back, "tree"), "-cf", filepath.Join(back, "tree.tar"), "src").Run(); err != nil {
+		return err
+	}
+	return prepareRepository(filepath.Join(back, "repo"), src)
+}
+
+// prepareRepository commits the files of src, if git is there.
+func prepareRepository(dir, src string) error {
+	if _, err := exec.LookPath("git"); err != nil {
+		return nil
+	}
+	if err := os.CopyFS(filepath.Join(dir, "src"), os.DirFS(src)); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"init", "-q"}, {"add", "-A"},
+		{"-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-q", "-m", "all"},
+	} {
+		if out, err := exec.Command("git", append([]string{"-C", dir}, args...)...).CombinedOutput(); err != nil {
+			return fmt.Errorf("git %s: %w: %s", args[0], err, out)
+		}
+	}
+	return nil
 }
 
 func smallName(i int) string { return fmt.Sprintf("f%04d", i) }

@@ -103,6 +103,8 @@ func serveSluice(m mode, mnt, back string, tr fuse.Transport, w way) error {
 		return err
 	}
 	root.(*fs.LoopbackNode).RootData.NoPassthrough = w != passing
+	// Files do not change behind the mount here; the default of fuse.NewServer.
+	mo.DisabledCapabilities = fuse.CAP_AUTO_INVAL_DATA
 	o := fs.Options{MountOptions: mo, EntryTimeout: timeouts(m), AttrTimeout: timeouts(m), NullPermissions: true}
 	if w == direct {
 		return serveRaw(&directFS{fs.NewNodeFS(root, &o)}, mnt, &mo)
