@@ -3,7 +3,7 @@
 //
 // Usage, in the folder bench:
 //
-//	go run ./portability [-root DIR] [-work DIR] [-run REGEXP] [gofuse] [rclone] [stargz]
+//	go run ./portability [-root DIR] [-work DIR] [-run REGEXP] [gofuse] [rclone] [stargz] [gocryptfs] [kopia]
 //
 // It works on copies in a temporary directory; sluice's own go.mod never sees
 // the programs. The tests of go-fuse that look into its unexported types are
@@ -11,6 +11,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -44,15 +45,28 @@ type program struct {
 	build           []string // packages that are built
 	edit            []string // further arguments of "go mod edit"
 	drop            string   // lines that v2.12 of go-fuse does not compile either
+	tags            string   // build tags
 }
 
 var programs = map[string]program{
-	"rclone": {"github.com/rclone/rclone", "v1.71.0", []string{"./cmd/mount2"}, []string{"./cmd/mount2"}, nil, ""},
+	"rclone": {"github.com/rclone/rclone", "v1.71.0", []string{"./cmd/mount2"}, []string{"./cmd/mount2"}, nil, "", ""},
 	"stargz": {
 		"github.com/containerd/stargz-snapshotter", "v0.18.2", []string{"./fs/..."}, []string{"./fs/..."},
 		// a module beside it that it takes from its own tree
 		[]string{"-dropreplace=" + stargz, "-require=" + stargz + "@v0.18.2"},
 		"out.Padding = 0", // a field that fuse.Attr no longer has
+		"",
+	},
+	// An encrypting file system whose tests mount it, and go through names,
+	// xattrs, sizes and plain text of what it shows.
+	"gocryptfs": {
+		"github.com/rfjakob/gocryptfs/v2", "v2.6.1",
+		[]string{"./internal/...", "./tests/defaults", "./tests/plaintextnames", "./tests/xattr", "./tests/matrix"},
+		[]string{"."}, nil, "", "without_openssl",
+	},
+	"kopia": {
+		"github.com/kopia/kopia", "v0.21.1", []string{"./internal/fusemount", "./internal/mount"},
+		[]string{"./internal/fusemount", "./internal/mount"}, nil, "", "",
 	},
 }
 
@@ -60,7 +74,7 @@ func main() {
 	flag.Parse()
 	names := flag.Args()
 	if len(names) == 0 {
-		names = []string{"gofuse", "rclone", "stargz"}
+		names = []string{"gofuse", "rclone", "stargz", "gocryptfs", "kopia"}
 	}
 	failed := false
 	for _, name := range names {
@@ -152,7 +166,7 @@ func goFuse(dir string) error {
 	if err := rename(dir, ""); err != nil {
 		return err
 	}
-	return test(dir, "./fs")
+	return test(dir, "", "./fs")
 }
 
 // internals are the names of go-fuse's package fs that its tests use and that
@@ -213,14 +227,14 @@ func (p program) port(dir string) error {
 		{"mod", "tidy", "-e"},
 		append([]string{"build"}, p.build...),
 	} {
-		if err := goTool(dir, args...); err != nil {
+		if err := goTool(dir, p.tags, args...); err != nil {
 			return err
 		}
 	}
-	return test(dir, p.tests...)
+	return test(dir, p.tags, p.tests...)
 }
 
-func test(dir string, packages ...string) error {
+func test(dir, tags string, packages ...string) error {
 	args := []string{"test", "-count=1", "-vet=off", "-timeout=10m"}
 	if *race {
 		args = append(args, "-race")
@@ -228,13 +242,13 @@ func test(dir string, packages ...string) error {
 	if *run != "" {
 		args = append(args, "-run", *run, "-v")
 	}
-	return goTool(dir, append(args, packages...)...)
+	return goTool(dir, tags, append(args, packages...)...)
 }
 
-func goTool(dir string, args ...string) error {
+func goTool(dir, tags string, args ...string) error {
 	cmd := exec.Command("go", args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod -tags="+tags, "GOWORK=off")
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
 	}
@@ -295,7 +309,11 @@ func copyTree(dst, src string, want func(path string) bool) error {
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return err
 		}
-		return os.WriteFile(to, b, 0o644)
+		perm := os.FileMode(0o644)
+		if bytes.HasPrefix(b, []byte("#!")) { // modules lose the mode of their scripts
+			perm = 0o755
+		}
+		return os.WriteFile(to, b, perm)
 	})
 }
 
