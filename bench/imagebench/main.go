@@ -26,12 +26,13 @@ import (
 func main() {
 	source := flag.String("source", "", "directory to make images of (needed)")
 	runs := flag.Int("runs", 5, "runs of each program; the median counts")
+	binary := flag.String("sluice", "", "measure this binary in place of one built for it")
 	flag.Parse()
 	if *source == "" || *runs < 1 {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := run(*source, *runs); err != nil {
+	if err := run(*source, *binary, *runs); err != nil {
 		fmt.Fprintln(os.Stderr, "imagebench:", err)
 		os.Exit(1)
 	}
@@ -62,29 +63,25 @@ func rows(sluice, source string) []*row {
 		{job: "lz4", name: "sluice --compressor lz4_block", argv: create("--compressor", "lz4_block")},
 		{job: "lz4", name: "mkfs.erofs -zlz4", needs: []string{"mkfs.erofs"}, argv: shell(`mkfs.erofs -zlz4 --quiet "$2/image.erofs" "$1" && sync "$2/image.erofs"`)},
 		{job: "zstd, fastest", name: "sluice --level 1", argv: create("--compressor", "zstd", "--level", "1")},
+		{job: "zstd, fastest", name: "sluice --level 1 --batch-size 1MiB", argv: create("--compressor", "zstd", "--level", "1", "--batch-size", "1MiB")},
 		{job: "zstd, fastest", name: "tar | zstd -1 -T0 | sha256sum", needs: []string{"tar", "zstd"}, argv: tar(1)},
 		{job: "zstd, default", name: "sluice --level 2", argv: create("--compressor", "zstd", "--level", "2")},
+		{job: "zstd, default", name: "sluice --level 2 --batch-size 1MiB", argv: create("--compressor", "zstd", "--level", "2", "--batch-size", "1MiB")},
 		{job: "zstd, default", name: "tar | zstd -3 -T0 | sha256sum", needs: []string{"tar", "zstd"}, argv: tar(3)},
 	}
 }
 
-func run(source string, runs int) error {
+func run(source, sluice string, runs int) error {
 	work, err := os.MkdirTemp("", "imagebench-*")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(work)
-	sluice := filepath.Join(work, "sluice")
-	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/sluicefs/sluice").Output()
-	if err != nil {
-		return fmt.Errorf("go list: %w", err)
-	}
-	build := exec.Command("go", "build", "-o", sluice, "./cmd/sluice")
-	build.Dir = strings.TrimSpace(string(module))
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("go build: %w", err)
+	if sluice == "" {
+		sluice = filepath.Join(work, "sluice")
+		if err := buildSluice(sluice); err != nil {
+			return err
+		}
 	}
 	files, size, err := measureTree(source) // also brings it into the page cache
 	if err != nil {
@@ -109,6 +106,22 @@ func run(source string, runs int) error {
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	fmt.Printf("%d files, %.1f MB; %d CPUs, Linux %s; median of %d runs\n\n", files, float64(size)/1e6, runtime.NumCPU(), strings.TrimSpace(string(kernel)), runs)
 	return print(list, size)
+}
+
+// buildSluice builds the program to path.
+func buildSluice(path string) error {
+	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/sluicefs/sluice").Output()
+	if err != nil {
+		return fmt.Errorf("go list: %w", err)
+	}
+	build := exec.Command("go", "build", "-o", path, "./cmd/sluice")
+	build.Dir = strings.TrimSpace(string(module))
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("go build: %w", err)
+	}
+	return nil
 }
 
 // run makes the image once.
