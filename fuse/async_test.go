@@ -227,6 +227,59 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
+// A deadline answers the caller while the handler goes on; what that answers
+// later does not count.
+func TestDeadlineAnswers(t *testing.T) {
+	both(t, func(t *testing.T, o fusetest.Options) {
+		fs := newMemFS()
+		entered, goOn := make(chan struct{}), make(chan struct{})
+		var slow atomic.Bool
+		slow.Store(true)
+		fs.hook = func(*fuse.InHeader, <-chan struct{}) fuse.Status {
+			if slow.Load() {
+				entered <- struct{}{}
+				<-goOn
+			}
+			return fuse.OK
+		}
+		late := fuse.Limit{Deadline: 20 * time.Millisecond, Expired: fuse.Status(syscall.ETIMEDOUT)}
+		k, s := session(t, fs, o, &fuse.MountOptions{
+			Limits: map[fuse.Class]fuse.Limit{fuse.ClassMeta: late, fuse.ClassRead: late},
+		})
+		go func() {
+			for range 2 {
+				<-entered
+			}
+		}()
+		if _, errno := k.Lookup(1, "1"); errno != syscall.ETIMEDOUT {
+			t.Errorf("LOOKUP: %v", errno)
+		}
+		if _, errno := k.Read(2, 0, 0, 4096); errno != syscall.ETIMEDOUT {
+			t.Errorf("READ: %v", errno)
+		}
+		if st := s.Stats(); st.Expired != 2 || st.Running != 2 {
+			t.Errorf("%+v, want 2 expired, 2 running", st)
+		}
+		close(goOn)
+		eventually(t, "the end of the handlers", func() bool { return s.Stats().Unanswered == 2 })
+		slow.Store(false)
+		// On a loaded machine a quick handler may miss its deadline.
+		eventually(t, "a quick LOOKUP", func() bool {
+			_, errno := k.Lookup(1, "2")
+			return errno == 0
+		})
+		eventually(t, "a quick READ", func() bool {
+			b, errno := k.Read(2, 0, 0, 4096)
+			return errno == 0 && len(b) == 4096
+		})
+		fs.mu.Lock()
+		defer fs.mu.Unlock()
+		if fs.forgot[3] != 1 {
+			t.Errorf("references that were taken back: %d, want 1", fs.forgot[3])
+		}
+	})
+}
+
 func TestMiddleware(t *testing.T) {
 	var order strings.Builder
 	wrap := func(name string) fuse.Middleware {

@@ -57,6 +57,7 @@ type engine struct {
 	probe     atomic.Pointer[pollProbe]
 	probeNode atomic.Uint64 // the probe's node, also after it; 0 = none
 	stats     engineStats
+	abandoned atomic.Int64 // handlers that go on after a deadline's answer
 
 	state    atomic.Int32  // see sessionState
 	ready    chan struct{} // closed after INIT, or when there will be none
@@ -79,6 +80,7 @@ type engineStats struct {
 	panics     atomic.Uint64
 	interrupts atomic.Uint64 // INTERRUPTs received
 	cancelled  atomic.Uint64 // ... of which a handler was told
+	expired    atomic.Uint64 // requests that a deadline answered
 }
 
 // A sessionState says how far a session has come.
@@ -165,6 +167,8 @@ func (e *engine) Handle(m *channel.Request) {
 		e.handleInit(r)
 	case e.state.Load() != sessionOn:
 		e.refuse(m, r, op, Status(syscall.ENOTCONN))
+	case e.mayExpire(m, op):
+		e.serveApart(m, r, op)
 	default:
 		e.serve(r, op)
 	}
@@ -176,7 +180,7 @@ func (e *engine) refuse(m *channel.Request, r *Request, op wire.Opcode, st Statu
 	if st != ENOSYS {
 		e.stats.malformed.Add(1)
 	}
-	if op == wire.OpForget || op == wire.OpBatchForget || op == wire.OpNotifyReply || op == wire.OpInterrupt {
+	if neverAnswered(op) {
 		m.Slot.Release()
 		return
 	}

@@ -62,6 +62,7 @@ type Stats struct {
 	Forgets    uint64 // FORGET and BATCH_FORGET messages
 	Interrupts uint64 // INTERRUPT messages
 	Cancelled  uint64 // requests whose handler was told to stop
+	Expired    uint64 // requests that were answered by a deadline
 	Malformed  uint64 // messages that made no sense
 	Unanswered uint64 // answers that the kernel no longer wanted
 	Refused    uint64 // answers that the kernel found malformed
@@ -76,7 +77,7 @@ func (s *Server) Stats() Stats {
 	st := &s.e.stats
 	out := Stats{
 		Running: s.e.inflight.count.Load(), Forgets: s.e.metrics.forgets.Load(),
-		Interrupts: st.interrupts.Load(), Cancelled: st.cancelled.Load(), Malformed: st.malformed.Load(),
+		Interrupts: st.interrupts.Load(), Cancelled: st.cancelled.Load(), Expired: st.expired.Load(), Malformed: st.malformed.Load(),
 		Unanswered: st.unanswered.Load(), Refused: st.refused.Load(), Panics: st.panics.Load(),
 	}
 	q := s.e.notify

@@ -56,10 +56,16 @@ type Limit struct {
 	// or write. One larger request runs alone. 0 = no bound.
 	Bytes int64
 	// Deadline is how long a request may wait for its turn and run before
-	// its cancel channel is closed. The answer stays the handler's; a
-	// request that waited for its turn until then is answered with
-	// ETIMEDOUT. 0 = none.
+	// its cancel channel is closed. The answer stays the handler's, unless
+	// Expired says otherwise; a request that waited for its turn until then is
+	// answered with ETIMEDOUT. 0 = none.
 	Deadline time.Duration
+	// Expired, if not OK, is what the caller is told at the Deadline, say
+	// ETIMEDOUT or EINTR, while the handler may go on. What that answers
+	// later is dropped, and references and handles that it gave are taken
+	// back; but what it changes, it changes. The requests of such a class are
+	// copied and run on goroutines of their own.
+	Expired Status
 }
 
 // classLimit enforces a Limit. Waiters are served in order.

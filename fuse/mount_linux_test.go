@@ -335,6 +335,40 @@ func TestIntegrationAbortCancels(t *testing.T) {
 	})
 }
 
+// A deadline frees the caller, and its reader or ring, from a handler that does
+// not come back.
+func TestIntegrationDeadline(t *testing.T) {
+	transports(t, func(t *testing.T, o *fuse.MountOptions) {
+		fs := newDirectFS()
+		goOn := make(chan struct{})
+		fs.hook = func(h *fuse.InHeader, _ <-chan struct{}) fuse.Status {
+			if wire.Opcode(h.Opcode) == wire.OpRead {
+				<-goOn
+			}
+			return fuse.OK
+		}
+		o.Limits = map[fuse.Class]fuse.Limit{
+			fuse.ClassRead: {Deadline: 20 * time.Millisecond, Expired: fuse.Status(syscall.ETIMEDOUT)},
+		}
+		s, dir := mounted(t, fs, o)
+		free := sync.OnceFunc(func() { close(goOn) })
+		defer free()
+		const n = 10
+		for range n {
+			if err := readFile(dir+"/1", fs.data); !errors.Is(err, syscall.ETIMEDOUT) {
+				t.Fatalf("read: got %v, want %v", err, syscall.ETIMEDOUT)
+			}
+		}
+		if st := s.Stats(); st.Expired != n || st.Running != n {
+			t.Errorf("%+v, want %d expired and running", st, n)
+		}
+		free()
+		eventually(t, "the end of the handlers", func() bool { return s.Stats().Running == 0 })
+		// On a loaded machine a quick handler may miss its deadline.
+		eventually(t, "a read", func() bool { return readFile(dir+"/1", fs.data) == nil })
+	})
+}
+
 // largestFS remembers its largest WRITE.
 type largestFS struct {
 	directFS
