@@ -17,10 +17,10 @@ type floor struct {
 type metric int
 
 const (
-	rate metric = iota // at least
-	cpu                // at most; of server and client together
-	p50                // at most, microseconds
-	served             // at most, microseconds of the server for each operation
+	rate   metric = iota // at least
+	cpu                  // at most; of server and client together
+	p50                  // at most, microseconds
+	served               // at most, microseconds of the server for each operation
 )
 
 var kinds = [...]struct {
