@@ -32,7 +32,7 @@ func (f *FS) on(m *Mount, inner uint64, h *fuse.InHeader, call func(m *Mount) fu
 	}
 	begin := f.opts.Now()
 	st = call(m)
-	m.stats.busy.Add(int64(f.opts.Now().Sub(begin)))
+	m.stats.took(h.Opcode, f.opts.Now().Sub(begin))
 	return st
 }
 

@@ -53,7 +53,7 @@ func (f *FS) Read(c <-chan struct{}, in *fuse.ReadIn, buf []byte) (res fuse.Read
 	code = f.at(&in.InHeader, func(m *Mount) (st fuse.Status) {
 		res, st = m.fs.Read(c, in, buf)
 		if res != nil && st == fuse.OK {
-			m.stats.read.Add(uint64(max(res.Size(), 0)))
+			m.stats.gave(res.Size())
 		}
 		return st
 	})

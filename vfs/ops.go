@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"github.com/sluicefs/sluice/fuse"
+	"github.com/sluicefs/sluice/fuse/wire"
 )
 
 // entryAt is at for an operation that gives a reference.
@@ -49,6 +50,7 @@ func (f *FS) Forget(node, nlookup uint64) {
 		return
 	}
 	m.active.Add(1)
+	m.stats.ops[wire.OpForget].Add(1)
 	if m.state.Load() < strictly {
 		m.fs.Forget(inner, nlookup)
 	}

@@ -34,10 +34,12 @@ func (c *nydusConfig) backend(log *slog.Logger) (storage.Backend, error) {
 	case "localdisk":
 		return localdisk.Open(b.DevicePath, localdisk.Options{Raw: b.DisableGPT})
 	}
-	proxy, wrap, err := b.proxy()
+	proxy, err := b.proxy(b.Proxy.URL)
 	if err != nil {
 		return nil, err
 	}
+	c.route.set(proxy, b.Proxy.URL)
+	wrap := c.route.wrap
 	tls := backend.TLS{SkipVerify: b.SkipVerify, CAFiles: b.CACertFiles}
 	times := ranged.Options{HeaderTimeout: time.Duration(b.Timeout) * time.Second}
 	var be storage.Backend
@@ -67,14 +69,11 @@ func (c *nydusConfig) backend(log *slog.Logger) (storage.Backend, error) {
 		err = fmt.Errorf("backend type %q is unknown: registry, oss, s3, http-proxy, localfs or localdisk", c.Type)
 	}
 	if err != nil {
-		if proxy != nil {
-			proxy.Close()
-		}
-		return nil, err
+		return nil, errors.Join(err, c.route.Close())
 	}
 	return &closing{
 		Backend: backend.Outage(backend.Retry(be, backend.RetryOptions{Tries: max(b.RetryLimit, 3)}), backend.OutageError, backend.OutageOptions{Log: log}),
-		inner:   be, proxy: proxy,
+		inner:   be, route: &c.route,
 	}, nil
 }
 
@@ -82,37 +81,43 @@ func (c *nydusConfig) backend(log *slog.Logger) (storage.Backend, error) {
 type closing struct {
 	storage.Backend
 	inner storage.Backend
-	proxy *httpproxy.Proxy // nil if there is none
+	route *proxyRoute
 }
 
 // Close closes the innermost backend, and ends the pings of its proxy.
 func (c *closing) Close() error {
-	if c.proxy != nil {
-		c.proxy.Close()
-	}
+	c.route.Close()
 	if cl, ok := c.inner.(interface{ Close() error }); ok {
 		return cl.Close()
 	}
 	return nil
 }
 
-// proxy returns the proxy, with what goes around a transport, or nil if there
-// is none.
-func (b *backendConfig) proxy() (*httpproxy.Proxy, func(http.RoundTripper) http.RoundTripper, error) {
-	if b.Proxy.URL == "" {
-		return nil, nil, nil
+// proxy returns the proxy at an address, nil for none.
+func (b *backendConfig) proxy(address string) (*httpproxy.Proxy, error) {
+	if address == "" {
+		return nil, nil
 	}
-	p, err := httpproxy.New(httpproxy.Options{
-		Proxy: b.Proxy.URL, Ping: b.Proxy.PingURL,
+	return httpproxy.New(httpproxy.Options{
+		Proxy: address, Ping: b.Proxy.PingURL,
 		NoFallback: b.Proxy.Fallback != nil && !*b.Proxy.Fallback, PlainHTTP: b.Proxy.UseHTTP,
 		CheckInterval: time.Duration(b.Proxy.CheckInterval) * time.Second,
 		Pause:         time.Duration(b.Proxy.CheckPause) * time.Second,
 		TLS:           backend.TLS{SkipVerify: b.SkipVerify, CAFiles: b.CACertFiles},
 	})
-	if err != nil {
-		return nil, nil, err
+}
+
+// setProxy has requests go through another proxy from now on; "" is none.
+func (c *nydusConfig) setProxy(address string) error {
+	switch c.Type {
+	case "localfs", "localdisk":
+		return fmt.Errorf("a backend of type %s has no proxy", c.Type)
 	}
-	return p, p.Wrap, nil
+	p, err := c.Backend.proxy(address)
+	if err == nil {
+		c.route.set(p, address)
+	}
+	return err
 }
 
 func (b *backendConfig) httpProxy(tls backend.TLS, times ranged.Options, wrap func(http.RoundTripper) http.RoundTripper) (storage.Backend, error) {

@@ -88,8 +88,30 @@ func TestIntegrationNydusAPI(t *testing.T) {
 	if err := json.Unmarshal(want(t, 200, socket, "GET", "/api/v1/metrics?id=/one", nil), &fsm); err != nil {
 		t.Fatal(err)
 	}
-	if fsm.DataRead == 0 || fsm.Hits[4] == 0 {
+	sum := func(counts [8]uint64) (n uint64) {
+		for _, c := range counts {
+			n += c
+		}
+		return n
+	}
+	// fop_hits of read and lookup, and of reads in both distributions
+	if fsm.DataRead == 0 || fsm.Hits[4] == 0 || fsm.Hits[9] == 0 || fsm.Latency[4] == 0 ||
+		sum(fsm.BlockCount) != fsm.Hits[4] || sum(fsm.ReadLatency) != fsm.Hits[4] {
 		t.Errorf("metrics: got %+v", fsm)
+	}
+	var be nydusBackendMetrics
+	if err := json.Unmarshal(want(t, 200, socket, "GET", "/api/v1/metrics/backend?id=/one", nil), &be); err != nil {
+		t.Fatal(err)
+	}
+	if be.Type != "localfs" || be.Reads == 0 || be.Amount == 0 || sum(be.LatencyDist) != be.Reads || sum(be.SizeDist) != be.Reads {
+		t.Errorf("backend: got %+v", be)
+	}
+	var cm nydusCacheMetrics
+	if err := json.Unmarshal(want(t, 200, socket, "GET", "/api/v1/metrics/blobcache?id=/one", nil), &cm); err != nil {
+		t.Fatal(err)
+	}
+	if cm.Store == "" || cm.Total == 0 || len(cm.Files) == 0 {
+		t.Errorf("cache: got %+v", cm)
 	}
 	for _, p := range []string{"backend?id=/one", "blobcache?id=/one", "files?id=/one", "pattern?id=/one"} {
 		want(t, 200, socket, "GET", "/api/v1/metrics/"+p, nil)

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -222,10 +221,22 @@ func (s *server) nydusInflight(*http.Request) (any, error) {
 var hotKeys = []string{"registry_auth", "proxy_url", "dragonfly_scheduler_endpoint"}
 
 func (s *server) nydusGetConfig(r *http.Request) (any, error) {
-	if _, err := s.instance(r, "id"); err != nil {
+	i, err := s.instance(r, "id")
+	if err != nil {
 		return nil, err
 	}
-	return map[string]string{}, nil // secrets are not shown, and nothing else is set
+	set := map[string]string{} // secrets are not shown
+	if i.config != nil {
+		i.config.route.mu.Lock()
+		if u := i.config.route.url; u != "" {
+			if strings.Contains(u, "@") {
+				u = withoutUser(u)
+			}
+			set["proxy_url"] = u
+		}
+		i.config.route.mu.Unlock()
+	}
+	return set, nil
 }
 
 func (s *server) nydusPutConfig(r *http.Request) (any, error) {
@@ -241,6 +252,10 @@ func (s *server) nydusPutConfig(r *http.Request) (any, error) {
 		switch {
 		case k == "registry_auth" && i.config != nil:
 			if err := i.config.setAuth(v); err != nil {
+				return nil, badRequest("%v", err)
+			}
+		case k == "proxy_url" && i.config != nil:
+			if err := i.config.setProxy(v); err != nil {
 				return nil, badRequest("%v", err)
 			}
 		case slices.Contains(hotKeys, k):
@@ -264,7 +279,16 @@ func (s *server) nydusFiles(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return i.reads()
+	latest := r.URL.Query().Get("latest") == "true"
+	switch {
+	case i.access == nil && latest:
+		return [][2]uint64{}, nil
+	case i.access == nil:
+		return map[uint64]nydusFile{}, nil
+	case latest:
+		return i.access.recent(), nil
+	}
+	return i.access.counts(), nil
 }
 
 func (s *server) nydusPattern(r *http.Request) (any, error) {
@@ -272,18 +296,8 @@ func (s *server) nydusPattern(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return i.reads()
-}
-
-// reads are the first reads of each range, if the mount records them.
-func (i *instance) reads() (any, error) {
-	if i.target.Image == nil || !i.spec.Record {
-		return []any{}, nil
+	if i.access == nil {
+		return []nydusAccess{}, nil
 	}
-	p, err := i.target.Image.Profile()
-	if err != nil {
-		return nil, err
-	}
-	b, err := json.Marshal(p.Reads)
-	return rawJSON(b), err
+	return i.access.pattern(), nil
 }

@@ -13,8 +13,8 @@ var fops = [15][]wire.Opcode{
 	{wire.OpReaddir}, {wire.OpReaddirplus}, {wire.OpAccess}, {wire.OpForget}, {wire.OpBatchForget},
 }
 
-// nydusFsMetrics is what nydusd tells of a file system. Latencies are of the
-// whole session, and sizes of reads are not kept apart: those fields are 0.
+// nydusFsMetrics is what nydusd tells of a file system. Latencies are in
+// microseconds.
 type nydusFsMetrics struct {
 	FilesAccount  bool       `json:"files_account_enabled"`
 	MeasureTime   bool       `json:"measure_latency"`
@@ -36,17 +36,15 @@ func (s *server) nydusFsMetrics(r *http.Request) (any, error) {
 	}
 	st := i.mount.Stats()
 	m := nydusFsMetrics{
-		ID: i.spec.Path, MeasureTime: true, AccessPattern: i.spec.Record,
+		ID: i.spec.Path, MeasureTime: true, AccessPattern: i.access != nil, FilesAccount: i.access != nil,
 		DataRead: st.ReadBytes, Opens: st.Ops[wire.OpOpen.String()],
+		BlockCount: st.ReadSizes, ReadLatency: st.ReadTimes,
 	}
-	server := s.d.Server()
 	for k, ops := range fops {
 		for _, op := range ops {
 			m.Hits[k] += st.Ops[op.String()]
 			m.Errors[k] += st.Errors[op.String()]
-			if server != nil {
-				m.Latency[k] += uint64(server.Latency(op.String()).Sum.Microseconds())
-			}
+			m.Latency[k] += uint64(st.Times[op.String()].Microseconds())
 		}
 	}
 	return m, nil
@@ -73,8 +71,13 @@ func (s *server) nydusBackendMetrics(r *http.Request) (any, error) {
 	if i.config != nil {
 		m.Type = i.config.Type
 	}
-	if img := i.imageStats(); img != nil {
-		m.Reads, m.Amount = uint64(img.FetchedRequests), uint64(img.FetchedBytes)
+	if b := i.backend; b != nil {
+		m.Reads, m.Errors, m.Amount = b.reads.Load(), b.errors.Load(), b.bytes.Load()
+		m.Latency = uint64(b.busy.Load() / 1e6)
+		m.LatencyDist, m.SizeDist = loadAll(&b.times), loadAll(&b.sizes)
+		for k := range b.both {
+			m.LatencySizes[k] = loadAll(&b.both[k])
+		}
 	}
 	return m, nil
 }
@@ -110,8 +113,14 @@ func (s *server) nydusCacheMetrics(r *http.Request) (any, error) {
 		m.Store = i.config.cacheDir()
 		if c := s.d.opener.all()[m.Store]; c != nil {
 			st := c.Stats()
-			m.WholeHits, m.Total, m.Entries = st.Hits, st.Hits+st.Misses, st.Hits+st.Misses
+			m.WholeHits, m.Total = st.Hits, st.Hits+st.Misses
 		}
+	}
+	if i.target.Image != nil {
+		for _, b := range i.target.Image.Image.Tree.Blobs() {
+			m.Files = append(m.Files, b.ID)
+		}
+		m.Entries = uint64(len(m.Files))
 	}
 	if img := i.imageStats(); img != nil {
 		m.PrefetchAmount = uint64(img.PrefetchBytes)

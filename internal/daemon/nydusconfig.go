@@ -21,8 +21,11 @@ type nydusConfig struct {
 	Prefetch  prefetchConfig
 	Xattr     bool
 	Validate  bool
+	Amplify   *int64 // bytes to fetch at least around a read, nil if not said
+	Files     bool   // files' statistics are wanted
 
-	raw map[string]any // as given, for those who ask; secrets are taken out
+	route proxyRoute
+	raw   map[string]any // as given, for those who ask; secrets are taken out
 
 	mu   sync.Mutex
 	auth string // set while running, before Backend.Auth
@@ -82,6 +85,15 @@ type prefetchConfig struct {
 	LimitV1   int  `json:"bandwidth_rate"`
 }
 
+// accessConfig says what to remember of reads.
+type accessConfig struct {
+	IOStats bool `json:"iostats_files"`
+	Pattern bool `json:"access_pattern"`
+	Latest  bool `json:"latest_read_files"`
+}
+
+func (a accessConfig) any() bool { return a.IOStats || a.Pattern || a.Latest }
+
 type configV1 struct {
 	Device *struct {
 		ID      string `json:"id"`
@@ -97,9 +109,11 @@ type configV1 struct {
 			} `json:"config"`
 		} `json:"cache"`
 	} `json:"device"`
-	DigestValidate bool           `json:"digest_validate"`
-	EnableXattr    bool           `json:"enable_xattr"`
-	Prefetch       prefetchConfig `json:"fs_prefetch"`
+	DigestValidate bool   `json:"digest_validate"`
+	EnableXattr    bool   `json:"enable_xattr"`
+	AmplifyIO      *int64 `json:"amplify_io"`
+	accessConfig
+	Prefetch prefetchConfig `json:"fs_prefetch"`
 }
 
 type configV2 struct {
@@ -123,9 +137,11 @@ type configV2 struct {
 		Prefetch prefetchConfig `json:"prefetch"`
 	} `json:"cache"`
 	RAFS struct {
-		Validate bool           `json:"validate"`
-		Xattr    bool           `json:"enable_xattr"`
-		Prefetch prefetchConfig `json:"prefetch"`
+		accessConfig
+		BatchSize *int64         `json:"batch_size"`
+		Validate  bool           `json:"validate"`
+		Xattr     bool           `json:"enable_xattr"`
+		Prefetch  prefetchConfig `json:"prefetch"`
 	} `json:"rafs"`
 }
 
@@ -196,6 +212,7 @@ func (c *nydusConfig) one(b []byte) error {
 	c.ID, c.Type, c.Backend = v.Device.ID, v.Device.Backend.Type, v.Device.Backend.Config
 	c.CacheType, c.WorkDir = v.Device.Cache.Type, v.Device.Cache.Config.WorkDir
 	c.Prefetch, c.Xattr = v.Prefetch, v.EnableXattr
+	c.Amplify, c.Files = v.AmplifyIO, v.any()
 	c.Validate = v.DigestValidate || v.Device.Cache.Validate
 	return nil
 }
@@ -220,6 +237,7 @@ func (c *nydusConfig) two(b []byte) error {
 	}
 	c.CacheType, c.WorkDir = v.Cache.Type, v.Cache.FileCache.WorkDir
 	c.Prefetch, c.Xattr = v.RAFS.Prefetch, v.RAFS.Xattr
+	c.Amplify, c.Files = v.RAFS.BatchSize, v.RAFS.any()
 	if v.Cache.Prefetch.Enable {
 		c.Prefetch = v.Cache.Prefetch
 	}
@@ -278,6 +296,21 @@ func (c *nydusConfig) cacheDir() string {
 	}
 	return c.WorkDir
 }
+
+// window is what package cache calls the wish for amplification: 0 is its own
+// default, less turns it off.
+func (c *nydusConfig) window() int64 {
+	switch {
+	case c.Amplify == nil:
+		return 0
+	case *c.Amplify <= 0:
+		return -1
+	}
+	return min(*c.Amplify, maxAmplify)
+}
+
+// maxAmplify bounds what is fetched around a read.
+const maxAmplify = 256 << 20
 
 // prefetchMode is what package serve calls the wish.
 func (c *nydusConfig) prefetchMode() string {

@@ -94,6 +94,8 @@ type instance struct {
 	config  *nydusConfig // nil without one
 	target  *serve.Target
 	dir     *passthrough.FS // nil if it is not a directory
+	backend *measured       // nil if it is not an image
+	access  *accessed       // nil if reads are not remembered
 	mount   *vfs.Mount
 	since   time.Time
 	closers []io.Closer
@@ -244,6 +246,10 @@ func (o *opener) auto(ctx context.Context, i *instance) error {
 		return err
 	}
 	i.closers = append(i.closers, img)
+	if img.Backend != nil {
+		i.backend = measure(img.Backend)
+		img.Backend = i.backend
+	}
 	return o.show(i, img, filepath.Join(o.cacheDir, "chunks"), c)
 }
 
@@ -290,6 +296,8 @@ func (o *opener) rafs(ctx context.Context, i *instance) error {
 	if c, ok := b.(io.Closer); ok {
 		i.closers = append(i.closers, c)
 	}
+	i.backend = measure(b)
+	b = i.backend
 	tree, err := openTree(ctx, i.spec.Source, b)
 	if err != nil {
 		return err
@@ -300,6 +308,7 @@ func (o *opener) rafs(ctx context.Context, i *instance) error {
 		Tree: tree, Backend: b,
 	}
 	c := o.config(i, cfg.prefetchMode())
+	c.Fetch.Window = cfg.window()
 	c.Fetch.PrefetchRate = backend.NewRate(int64(max(cfg.Prefetch.Limit, cfg.Prefetch.LimitV1, 0)))
 	return o.show(i, img, cfg.cacheDir(), c)
 }
@@ -324,8 +333,13 @@ func (o *opener) show(i *instance, img *source.Image, cacheDir string, c serve.C
 		return err
 	}
 	i.closers = append(i.closers, store)
-	i.target, err = serve.NewImage(img, store.Cache, c)
-	return err
+	if i.target, err = serve.NewImage(img, store.Cache, c); err != nil {
+		return err
+	}
+	if i.spec.Record || i.config != nil && i.config.Files {
+		i.access = recordAccess(i.target.FS)
+	}
+	return nil
 }
 
 // openLess reports whether the files of i need no opening: all that are never
@@ -333,4 +347,9 @@ func (o *opener) show(i *instance, img *source.Image, cacheDir string, c serve.C
 func (i *instance) openLess() bool { return i.dir == nil }
 
 // fuseFS is the file system of i.
-func (i *instance) fuseFS() fuse.RawFileSystem { return i.target.FS }
+func (i *instance) fuseFS() fuse.RawFileSystem {
+	if i.access != nil {
+		return i.access
+	}
+	return i.target.FS
+}
