@@ -384,7 +384,12 @@ func (d *Daemon) shutdown(ctx context.Context) error {
 	if server == nil {
 		return nil
 	}
-	return server.Shutdown(ctx)
+	err := server.Shutdown(ctx)
+	if err != nil && errors.Is(err, ctx.Err()) { // it is unmounted all the same
+		d.log.Warn("files were in use to the end: who uses them gets errors from now on")
+		return nil
+	}
+	return err
 }
 
 // Close gives back what the daemon holds, once the process is to end. What is

@@ -34,6 +34,7 @@ type childOptions struct {
 	From                                     string
 	Upgrade, Push, Resume, FDStore           bool
 	Specs                                    []Spec
+	Patience                                 time.Duration
 }
 
 // readerEnv has what a process that only reads is to read: the process that
@@ -70,7 +71,7 @@ func runChild(text string) int {
 		OpenLess: true, Resend: true, Transport: "device", Push: c.Push, FDStore: c.FDStore,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
-	if err := d.Run(ctx, RunOptions{Socket: c.Socket, Getenv: os.Getenv, From: c.From, Resume: c.Resume, Upgrade: c.Upgrade, Specs: c.Specs}); err != nil {
+	if err := d.Run(ctx, RunOptions{Socket: c.Socket, Stop: c.Patience, Getenv: os.Getenv, From: c.From, Resume: c.Resume, Upgrade: c.Upgrade, Specs: c.Specs}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

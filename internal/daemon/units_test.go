@@ -207,17 +207,3 @@ func FuzzParseNydusConfig(f *testing.F) {
 		}
 	})
 }
-
-func FuzzDecodeState(f *testing.F) {
-	b, err := (&savedState{Mountpoint: "/m", Specs: []Spec{{Path: "/"}}}).encode()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b)
-	f.Add([]byte(stateMagic))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if s, err := decodeState(b); err == nil && s == nil {
-			t.Fatal("no state and no error")
-		}
-	})
-}
