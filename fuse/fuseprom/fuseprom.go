@@ -64,6 +64,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.oldest, prometheus.GaugeValue, oldest.Seconds())
 	for event, n := range map[string]uint64{
 		"forget": st.Forgets, "interrupt": st.Interrupts, "cancelled": st.Cancelled,
+		"expired":   st.Expired,
 		"malformed": st.Malformed, "unanswered": st.Unanswered, "refused": st.Refused,
 		"panic": st.Panics, "notified": st.Notified, "merged": st.Merged,
 	} {

@@ -14,6 +14,10 @@ type attrFS struct{ fuse.RawFileSystem }
 
 func (attrFS) GetAttr(<-chan struct{}, *fuse.GetAttrIn, *fuse.AttrOut) fuse.Status { return fuse.OK }
 
+func (attrFS) Lookup(<-chan struct{}, *fuse.InHeader, string, *fuse.EntryOut) fuse.Status {
+	return fuse.ENOENT
+}
+
 func TestCollector(t *testing.T) {
 	k := fusetest.NewKernel(fusetest.Options{})
 	s := fuse.NewServerOn(attrFS{fuse.NewDefaultRawFileSystem()}, k, nil)
