@@ -1,14 +1,19 @@
 // Command archivebench compares mounted archives: zipfs and tarfs of sluice
-// with archivemount and fuse-zip, as far as they are in PATH, on archives
-// that it makes. It needs root and prints a Markdown table and, with -json,
-// the figures.
+// with archivemount, fuse-zip and ratarmount, as far as they are in PATH, on
+// archives that it makes. It needs root and prints a Markdown table and, with
+// -json, the figures.
 //
 //	go run ./archivebench [-members 100000] [-size 1024] [-rounds 5] [-json FILE]
+//	go run ./archivebench -work DIR -only many.zip -programs sluice,fuse-zip
 //
 // Rows: "open" is from the start of the mounting program until the first
 // name in the root can be looked up, with an archive of -members members;
 // "list" walks all names; "random" reads 4 KiB at random places of one
-// deflated member of -size MiB, and "sequential" reads that member once.
+// deflated member of -size MiB, "sequential" reads that member once, and
+// "again" once more, when the kernel has it. "inflate" is what it takes this
+// program to inflate the member from its start to half its length, which is
+// what a random read costs that cannot seek. An index that a program has
+// saved in an earlier round is there in the next one.
 // Programs are measured in turn within each round; figures are medians.
 package main
 
@@ -27,6 +32,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -37,10 +43,30 @@ func main() {
 	size := flag.Int64("size", 1024, "MiB of the one member of the other")
 	rounds := flag.Int("rounds", 5, "rounds")
 	out := flag.String("json", "", "write the figures to this file")
+	work := flag.String("work", "", "directory for the archives, kept for another run (default: a new one, removed at the end)")
+	only := flag.String("only", "", "archives, separated by commas (default many.zip, many.tar.gz, large.zip, large.tar.gz)")
+	which := flag.String("programs", "", "programs, separated by commas (default all)")
 	flag.Parse()
-	if err := run(*members, *size<<20, *rounds, *out); err != nil {
+	o := options{*members, *size << 20, *rounds, *out, *work, list(*only), list(*which)}
+	if err := run(o); err != nil {
 		log.Fatal("archivebench: ", err)
 	}
+}
+
+// list splits s at commas; nil means all.
+func list(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}
+
+type options struct {
+	members        int
+	size           int64 // bytes
+	rounds         int
+	out, work      string
+	only, programs []string
 }
 
 // program mounts an archive in the foreground.
@@ -57,19 +83,20 @@ type row struct {
 	Unit                   string
 }
 
-func run(members int, size int64, rounds int, out string) error {
+func run(o options) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("needs root, to mount")
 	}
-	work, err := os.MkdirTemp("", "archivebench-")
-	if err != nil {
-		return err
+	work, size, rounds := o.work, o.size, o.rounds
+	if work == "" {
+		var err error
+		if work, err = os.MkdirTemp("", "archivebench-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(work)
 	}
-	defer os.RemoveAll(work)
 	sluice := filepath.Join(work, "sluice")
-	build := exec.Command("go", "build", "-o", sluice, "github.com/sluicefs/sluice/cmd/sluice")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
+	if err := buildSluice(sluice); err != nil {
 		return err
 	}
 	programs := []program{{"sluice", func(a, d string) []string {
@@ -83,16 +110,36 @@ func run(members int, size int64, rounds int, out string) error {
 	if p, err := exec.LookPath("fuse-zip"); err == nil {
 		programs = append(programs, program{"fuse-zip", func(a, d string) []string { return []string{p, "-f", "-r", a, d} }, false})
 	}
-	log.Printf("making the archives (%d members; one of %d MiB)", members, size>>20)
-	archives, err := makeArchives(work, members, size)
+	if p, err := exec.LookPath("ratarmount"); err == nil {
+		programs = append(programs, program{"ratarmount", func(a, d string) []string {
+			return []string{p, "-f", "--index-folders", filepath.Join(work, "ratarmount"), a, d}
+		}, true})
+	}
+	log.Printf("the archives: %d members; one of %d MiB", o.members, size>>20)
+	archives, err := makeArchives(work, o.members, size)
 	if err != nil {
 		return err
 	}
 	values := map[row][]float64{}
 	var order []row
+	note := func(r row, v float64) {
+		if _, ok := values[r]; !ok {
+			order = append(order, r)
+		}
+		values[r] = append(values[r], v)
+	}
 	for round := range rounds {
 		for _, a := range archives {
+			if o.only != nil && !slices.Contains(o.only, filepath.Base(a)) {
+				continue
+			}
+			if filepath.Base(a) == "large.zip" {
+				note(row{"compress/flate", "large.zip", "inflate", 0, "ms"}, inflateHalf(a, size))
+			}
 			for _, p := range programs {
+				if o.programs != nil && !slices.Contains(o.programs, p.name) {
+					continue
+				}
 				if filepath.Ext(a) != ".zip" && !p.tar {
 					continue
 				}
@@ -104,10 +151,7 @@ func run(members int, size int64, rounds int, out string) error {
 				for _, r := range rows {
 					v := r.Value
 					r.Value = 0
-					if _, ok := values[r]; !ok {
-						order = append(order, r)
-					}
-					values[r] = append(values[r], v)
+					note(r, v)
 				}
 			}
 		}
@@ -122,14 +166,14 @@ func run(members int, size int64, rounds int, out string) error {
 	for _, r := range order {
 		fmt.Printf("| %s | %s | %s | %.3g %s |\n", r.Archive, r.What, r.Program, r.Value, r.Unit)
 	}
-	if out == "" {
+	if o.out == "" {
 		return nil
 	}
 	data, err := json.MarshalIndent(order, "", "\t")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(out, data, 0o644)
+	return os.WriteFile(o.out, data, 0o644)
 }
 
 // text is what the large member has: words that deflate to about a third.
@@ -150,6 +194,19 @@ func (t *text) Read(p []byte) (int, error) {
 	}
 	t.left -= int64(len(p))
 	return len(p), nil
+}
+
+// buildSluice builds the program in its own module, whose dependencies this
+// one does not have.
+func buildSluice(to string) error {
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/sluicefs/sluice").Output()
+	if err != nil {
+		return fmt.Errorf("go list: %w", err)
+	}
+	build := exec.Command("go", "build", "-o", to, "./cmd/sluice")
+	build.Dir = strings.TrimSpace(string(dir))
+	build.Stderr = os.Stderr
+	return build.Run()
 }
 
 // makeArchives writes a zip and a tar.gz with many members and ones with a
@@ -214,8 +271,12 @@ func makeArchives(dir string, members int, size int64) ([]string, error) {
 	return names, nil
 }
 
+// create makes a file unless there is one.
 func create(name string, f func(io.Writer) error) error {
-	w, err := os.Create(name)
+	if _, err := os.Stat(name); err == nil {
+		return nil
+	}
+	w, err := os.Create(name + ".part")
 	if err != nil {
 		return err
 	}
@@ -223,7 +284,30 @@ func create(name string, f func(io.Writer) error) error {
 		w.Close()
 		return err
 	}
-	return w.Close()
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return os.Rename(name+".part", name)
+}
+
+// inflateHalf returns the milliseconds that it takes to inflate the first half
+// of the member, or -1.
+func inflateHalf(archive string, size int64) float64 {
+	z, err := zip.OpenReader(archive)
+	if err != nil {
+		return -1
+	}
+	defer z.Close()
+	t := time.Now()
+	r, err := z.File[0].Open()
+	if err != nil {
+		return -1
+	}
+	defer r.Close()
+	if _, err := io.CopyN(io.Discard, r, size/2); err != nil {
+		return -1
+	}
+	return time.Since(t).Seconds() * 1000
 }
 
 // measure mounts an archive with p and takes its figures.
@@ -275,12 +359,17 @@ func measure(p program, archive, dir string, size int64) (rows []row, err error)
 	if err := random(f, size, add); err != nil {
 		return nil, err
 	}
-	t := time.Now()
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, make([]byte, 1<<20))
-	if err != nil {
-		return nil, err
+	for _, what := range []string{"sequential", "again"} {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return nil, err
+		}
+		t := time.Now()
+		n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, make([]byte, 1<<20))
+		if err != nil {
+			return nil, err
+		}
+		add(what, float64(n)/time.Since(t).Seconds()/1e6, "MB/s")
 	}
-	add("sequential", float64(n)/time.Since(t).Seconds()/1e6, "MB/s")
 	return rows, nil
 }
 
