@@ -83,7 +83,7 @@ func deviceFloors() (all []floor) {
 			g.what = cpu
 		}
 		all = append(all, f)
-		for _, peer := range []string{"libfuse", "libfuse-new"} {
+		for _, peer := range []string{"libfuse", "libfuse-new", "libfuse-single"} {
 			g.against = peer
 			all = append(all, g)
 		}

@@ -60,6 +60,7 @@ func findServers(o *options, work string) []kind {
 	if o.libfuse != "" {
 		all = append(all,
 			kind{name: "libfuse-new", modes: null | loop, command: libfuse(o.libfuse, "")},
+			kind{name: "libfuse-single", modes: null | loop, command: libfuse(o.libfuse, "", "-s")},
 			kind{name: "libfuse-uring", modes: null | loop, command: libfuse(o.libfuse, ",io_uring")})
 	}
 	if o.servers == "" {
@@ -93,22 +94,24 @@ func compileLibfuse(work string) string {
 	return work
 }
 
-func libfuse(dir, extra string) func(mode, string, string) []string {
+func libfuse(dir, extra string, more ...string) func(mode, string, string) []string {
 	return func(m mode, mnt, back string) []string {
 		opts := "allow_other" + extra
+		name := "passthrough_ll"
 		switch m {
 		case null:
 			// hello_ll turns off what newer versions would use, io_uring
 			// too; memfs_ll, which they have, does not.
-			null := filepath.Join(dir, "memfs_ll")
-			if _, err := os.Stat(null); err != nil {
-				null = filepath.Join(dir, "hello_ll")
+			name = "memfs_ll"
+			if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+				name = "hello_ll"
 			}
-			return []string{null, "-f", "-o", opts, mnt}
 		case meta:
-			return []string{filepath.Join(dir, "passthrough_ll"), "-f", "-o", "timeout=0,source=" + back + "," + opts, mnt}
+			opts = "timeout=0,source=" + back + "," + opts
+		default:
+			opts = "timeout=10,source=" + back + "," + opts
 		}
-		return []string{filepath.Join(dir, "passthrough_ll"), "-f", "-o", "timeout=10,source=" + back + "," + opts, mnt}
+		return append([]string{filepath.Join(dir, name), "-f", "-o", opts, mnt}, more...)
 	}
 }
 

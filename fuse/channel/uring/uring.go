@@ -5,7 +5,9 @@
 // there is one queue, one ring and one owner thread for each possible
 // processor, bound to it: caller and server share warm caches, and no other
 // core has to be woken, which is what a request over /dev/fuse mostly costs.
-// One system call delivers answers and fetches requests.
+// One system call delivers answers and fetches requests. Only while the kernel
+// reads ahead, in large requests, may an owner leave its processor, so that it
+// copies while the caller does.
 //
 // What never comes by the rings (INIT, FORGET, INTERRUPT, everything before
 // they are ready) comes by another channel, on the device, which this one
