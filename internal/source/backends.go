@@ -13,6 +13,7 @@ import (
 	"github.com/sluicefs/sluice/storage/backend"
 	"github.com/sluicefs/sluice/storage/backend/httpdir"
 	"github.com/sluicefs/sluice/storage/backend/localfs"
+	"github.com/sluicefs/sluice/storage/backend/ranged"
 	"github.com/sluicefs/sluice/storage/backend/s3"
 )
 
@@ -39,6 +40,11 @@ func (o *Options) remote(b storage.Backend) storage.Backend {
 		o.Outage, backend.OutageOptions{Log: o.Log})
 }
 
+// ranges are the time-outs of requests.
+func (o *Options) ranges() ranged.Options {
+	return ranged.Options{HeaderTimeout: o.Timeout, Stall: o.Timeout}
+}
+
 // fromObjects opens an image whose bootstrap and blobs are objects of a
 // store, or files below a URL.
 func (i *Image) fromObjects(ctx context.Context, o *Options) (string, error) {
@@ -51,9 +57,9 @@ func (i *Image) fromObjects(ctx context.Context, o *Options) (string, error) {
 	switch i.Ref.Kind {
 	case HTTP:
 		u.Path = "/" + prefix
-		b, err = httpdir.New(httpdir.Options{URL: u.String()})
+		b, err = httpdir.New(httpdir.Options{URL: u.String(), Range: o.ranges()})
 	default:
-		so := s3.Options{Endpoint: o.Endpoint, Bucket: u.Host, Prefix: prefix, Region: o.Region}
+		so := s3.Options{Endpoint: o.Endpoint, Bucket: u.Host, Prefix: prefix, Region: o.Region, Range: o.ranges()}
 		if strings.HasPrefix(o.Endpoint, "http://") {
 			so.PlainHTTP = true
 		}

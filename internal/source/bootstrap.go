@@ -27,30 +27,41 @@ var bootstrapNames = []string{"image/image.boot", "image.boot"}
 
 // bootstrapFile returns the path of the unpacked bootstrap of a layer in
 // dir. A layer that has been unpacked before, with any image, is not opened
-// again: the name is the layer's digest, which was checked then.
-func bootstrapFile(dir string, layer v1.Descriptor, open func() (io.ReadCloser, error)) (string, error) {
+// again: the name is the layer's digest, which was checked then. One that was
+// unpacked just now has another name, to be opened by, until keep is called:
+// only what a loss of power cannot take away gets the digest's name, and who
+// is waiting for the mount does not wait for the disk.
+func bootstrapFile(dir string, layer v1.Descriptor, open func() (io.ReadCloser, error)) (path string, keep func() error, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
+		return "", nil, err
 	}
-	path := filepath.Join(dir, layer.Digest.Hex+".boot")
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
+	final := filepath.Join(dir, layer.Digest.Hex+".boot")
+	if _, err := os.Stat(final); err == nil {
+		return final, nil, nil
 	}
 	rc, err := open()
 	if err != nil {
-		return "", fmt.Errorf("fetch bootstrap: %w", err)
+		return "", nil, fmt.Errorf("fetch bootstrap: %w", err)
 	}
 	defer rc.Close()
 	tmp, err := os.CreateTemp(dir, ".boot-*")
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	defer os.Remove(tmp.Name())
-	err = unpackBootstrap(tmp, rc, layer)
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return "", fmt.Errorf("bootstrap layer %s: %w", layer.Digest, err)
+	if err := unpackBootstrap(tmp, rc, layer); err != nil {
+		return "", nil, errors.Join(fmt.Errorf("bootstrap layer %s: %w", layer.Digest, err), tmp.Close(), os.Remove(tmp.Name()))
 	}
-	return path, os.Rename(tmp.Name(), path)
+	keep = func() error {
+		err := errors.Join(tmp.Sync(), tmp.Close())
+		if err == nil {
+			err = os.Rename(tmp.Name(), final)
+		}
+		if err != nil {
+			os.Remove(tmp.Name())
+		}
+		return err
+	}
+	return tmp.Name(), keep, nil
 }
 
 // unpackBootstrap writes the bootstrap in the layer r to w, and fails if the

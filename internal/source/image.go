@@ -40,6 +40,7 @@ type Options struct {
 	// RetryDeadline (0: 30 s).
 	Outage        backend.Policy
 	RetryDeadline time.Duration
+	Timeout       time.Duration // until a server begins to answer, and in which it sends 16 KiB at least; 0: 15 s and 10 s
 	Log           *slog.Logger // told of outages; nil is the default logger
 }
 
@@ -68,8 +69,10 @@ type Image struct {
 	MetaBytes int64     // bytes of metadata as stored
 	Whole     bool      // all of it lies on this machine, as it was a plain image
 
-	repo    *repository     // of an image in a registry
-	lazy    []estargz.Layer // of a plain image whose layers have tables of contents
+	repo    *repository                          // of an image in a registry
+	lazy    []estargz.Layer                      // of a plain image whose layers have tables of contents
+	later   func(wanted bool) (v1.Config, error) // waits for Config, if it is not there yet
+	keep    func() error                         // keeps the bootstrap for later mounts
 	closers []io.Closer
 }
 
@@ -89,6 +92,15 @@ func OpenImage(ctx context.Context, ref Ref, o Options) (*Image, error) {
 	boot, err := img.locate(ctx, &o)
 	if err == nil {
 		err = img.openTree(ctx, boot)
+	}
+	if img.later != nil {
+		var late error
+		if img.Config, late = img.later(err == nil); err == nil {
+			err = late
+		}
+	}
+	if img.keep != nil { // it has been opened, and may change its name
+		img.closers = append(img.closers, inBackground(img.keep))
 	}
 	if err != nil {
 		img.Close()
@@ -173,7 +185,7 @@ func (i *Image) fromLayout(ctx context.Context, fs files, b storage.Backend, o *
 // the bootstrap if there is one.
 func (i *Image) described(ctx context.Context, d *description, open opener, o *Options) (string, error) {
 	i.Digest = d.digest.String()
-	i.Config = d.config
+	i.Config, i.later = d.config, d.later
 	i.lazy = d.lazy
 	i.MetaBytes = d.bootstrap.Size
 	for _, n := range d.blobs {
@@ -185,10 +197,24 @@ func (i *Image) described(ctx context.Context, d *description, open opener, o *O
 	case d.plain:
 		return i.convert(ctx, d, open, o)
 	}
-	return bootstrapFile(filepath.Join(o.CacheDir, "bootstraps"), d.bootstrap, func() (io.ReadCloser, error) {
+	boot, keep, err := bootstrapFile(filepath.Join(o.CacheDir, "bootstraps"), d.bootstrap, func() (io.ReadCloser, error) {
 		return open(ctx, d.bootstrap)
 	})
+	i.keep = keep
+	return boot, err
 }
+
+// task is something under way; closing it waits for its end.
+type task chan error
+
+func inBackground(f func() error) task {
+	t := make(task, 1)
+	go func() { t <- f() }()
+	return t
+}
+
+// Close waits for the end of the task.
+func (t task) Close() error { return <-t }
 
 // fromBootstrap looks for blobs beside the bootstrap, in a directory blobs
 // there, or where it was told.

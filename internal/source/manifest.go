@@ -26,10 +26,11 @@ type description struct {
 	manifest  *v1.Manifest
 	digest    v1.Hash // of the manifest
 	bootstrap v1.Descriptor
-	blobs     map[string]int64 // hex digest -> stored bytes
-	config    v1.Config        // how to run it
-	lazy      []estargz.Layer  // instead of a bootstrap: all layers, which have tables of contents
-	plain     bool             // instead of a bootstrap: tar layers
+	blobs     map[string]int64                     // hex digest -> stored bytes
+	config    v1.Config                            // how to run it
+	later     func(wanted bool) (v1.Config, error) // instead of config: waits for it; called once
+	lazy      []estargz.Layer                      // instead of a bootstrap: all layers, which have tables of contents
+	plain     bool                                 // instead of a bootstrap: tar layers
 }
 
 // describe finds the bootstrap and the blobs among the layers of m.

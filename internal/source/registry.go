@@ -38,6 +38,7 @@ func openRepository(ref Ref, o *Options) (*repository, error) {
 		Keychain:   o.Keychain,
 		PlainHTTP:  o.PlainHTTP || r.Context().Registry.Scheme() == "http",
 		CertsDirs:  o.CertsDirs,
+		Range:      o.ranges(),
 	})
 	if err != nil {
 		return nil, err
@@ -155,24 +156,42 @@ func (r *repository) image(ctx context.Context) (v1.Hash, []byte, error) {
 	return v1.Hash{}, nil, fmt.Errorf("indexes are nested more than %d deep", maxNesting)
 }
 
+// ask fetches the manifest. The configuration, which is needed last, comes
+// while the caller goes on: d.later waits for it.
 func (r *repository) ask(ctx context.Context, savePath string) (*description, error) {
 	digest, raw, err := r.image(ctx)
 	if err != nil {
 		return nil, err
 	}
-	keep := savedManifest{Digest: digest, Manifest: raw}
-	d, err := describeBytes(digest, raw, func(c v1.Descriptor) ([]byte, error) {
-		b, err := r.small(ctx, c, maxManifest)
-		if err == nil {
-			keep.Config = b
-		}
-		return b, err
-	})
+	d, err := describeManifest(digest, raw)
 	if err != nil {
 		return nil, err
 	}
-	if b, err := json.Marshal(keep); err == nil && os.MkdirAll(filepath.Dir(savePath), 0o700) == nil {
-		_ = writeAtomic(savePath, b) // only a convenience for bad days
+	type answer struct {
+		config v1.Config
+		err    error
+	}
+	got := make(chan answer, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		var a answer
+		keep := savedManifest{Digest: digest, Manifest: raw}
+		if b, err := r.small(ctx, d.manifest.Config, maxManifest); err == nil { // an artifact may have none
+			keep.Config = b
+			a.config, a.err = parseConfig(b)
+		}
+		if b, err := json.Marshal(keep); a.err == nil && err == nil && os.MkdirAll(filepath.Dir(savePath), 0o700) == nil {
+			_ = writeAtomic(savePath, b) // only a convenience for bad days
+		}
+		got <- a
+	}()
+	d.later = func(wanted bool) (v1.Config, error) {
+		defer cancel()
+		if !wanted {
+			cancel()
+		}
+		a := <-got
+		return a.config, a.err
 	}
 	return d, nil
 }

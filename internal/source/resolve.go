@@ -90,17 +90,22 @@ func readVerified(fs files, d v1.Descriptor) ([]byte, error) {
 	return b, nil
 }
 
-// describeBytes parses a manifest and the configuration that it names.
-func describeBytes(digest v1.Hash, b []byte, read func(v1.Descriptor) ([]byte, error)) (*description, error) {
+// describeManifest parses a manifest, without the configuration that it names.
+func describeManifest(digest v1.Hash, b []byte) (*description, error) {
 	var m v1.Manifest
 	if err := json.Unmarshal(b, &m); err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
-	d, err := describe(digest, &m)
+	return describe(digest, &m)
+}
+
+// describeBytes parses a manifest and the configuration that it names.
+func describeBytes(digest v1.Hash, b []byte, read func(v1.Descriptor) ([]byte, error)) (*description, error) {
+	d, err := describeManifest(digest, b)
 	if err != nil {
 		return nil, err
 	}
-	if c, err := read(m.Config); err == nil {
+	if c, err := read(d.manifest.Config); err == nil {
 		d.config, err = parseConfig(c)
 		return d, err
 	}

@@ -14,11 +14,24 @@ import (
 	"github.com/sluicefs/sluice/storage"
 )
 
-// A stream holds at most streamAhead+2 parts of streamPart bytes.
+// A stream holds at most streamAhead+2 parts of at most streamPart bytes.
+// The first ones are small, so that what is read is unpacked while the rest
+// comes, and connections are there for what comes next.
 const (
+	streamFirst = 256 << 10
 	streamPart  = 4 << 20
 	streamAhead = 3
 )
+
+// partAt returns how long the part is that begins at off: at least a 16th and
+// at most an eighth of what lies before it, within the bounds.
+func partAt(off int64) int64 {
+	n := int64(streamFirst)
+	for n < streamPart && off >= 16*n {
+		n *= 2
+	}
+	return n
+}
 
 // stream reads a blob from its start to its end in ranges, some of which are
 // under way ahead of the reader: from a server far away that is several times
@@ -49,7 +62,7 @@ func newStream(ctx context.Context, b storage.Backend, d v1.Descriptor) (*stream
 	s := &stream{parts: make(chan chan part, streamAhead), hash: sha256.New(), want: d.Digest, ended: ctx.Err, cancel: cancel}
 	s.wg.Go(func() {
 		defer close(s.parts)
-		for off := int64(0); off < d.Size; off += streamPart {
+		for off := int64(0); off < d.Size; off += partAt(off) {
 			c := make(chan part, 1)
 			select {
 			case s.parts <- c:
@@ -57,7 +70,7 @@ func newStream(ctx context.Context, b storage.Backend, d v1.Descriptor) (*stream
 				return
 			}
 			s.wg.Go(func() {
-				p := part{b: make([]byte, min(streamPart, d.Size-off))}
+				p := part{b: make([]byte, min(partAt(off), d.Size-off))}
 				p.err = b.ReadAt(ctx, d.Digest.Hex, p.b, off)
 				c <- p
 			})

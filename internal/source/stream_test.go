@@ -51,7 +51,7 @@ func blobOf(t *testing.T, b []byte) v1.Descriptor {
 }
 
 func TestStreamReadsAllInOrder(t *testing.T) {
-	for _, size := range []int{0, 1, streamPart, streamPart + 1, 7*streamPart + 5} {
+	for _, size := range []int{0, 1, streamFirst, streamFirst + 1, streamPart, 17*streamPart + 5} {
 		b := bytes.Repeat([]byte("0123456789abcdef"), size/16+1)[:size]
 		for k := range b {
 			b[k] ^= byte(k >> 16)
@@ -80,7 +80,7 @@ func TestStreamFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := io.Copy(io.Discard, s); n != streamPart || !errors.Is(err, broken) {
+	if n, err := io.Copy(io.Discard, s); n != streamFirst || !errors.Is(err, broken) {
 		t.Errorf("broken in the second part: %d bytes, %v", n, err)
 	}
 	s.Close()
