@@ -60,6 +60,14 @@ type Observer interface {
 	Read(nid uint64, off int64, n int, d time.Duration, err error)
 }
 
+// WaitObserver is what an Observer may be beside: one that is told of the
+// data that somebody had to wait for.
+type WaitObserver interface {
+	// Waited says that data, which is valid during the call only, was not at
+	// hand when it was read from the file nid at off. It must not wait.
+	Waited(nid uint64, off int64, data []byte)
+}
+
 // Passthrough gives the kernel files of its own to read. Implementations are
 // safe for concurrent use.
 type Passthrough interface {
@@ -84,6 +92,7 @@ type FS struct {
 	tree    image.Tree
 	reader  storage.Reader
 	present PresentReader // reader, if it is one
+	waited  WaitObserver  // observer, if it is one
 	ids     nodes
 	opts    Options
 	valid   uint64 // seconds of validity
@@ -111,6 +120,7 @@ func New(tree image.Tree, r storage.Reader, opts Options) *FS {
 		f.valid, f.nsec = uint64(t/time.Second), uint32(t%time.Second)
 	}
 	f.present, _ = r.(PresentReader)
+	f.waited, _ = opts.Observer.(WaitObserver)
 	f.stat = statfs(tree)
 	return f
 }

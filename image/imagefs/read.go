@@ -109,10 +109,36 @@ func (f *FS) read(ctx context.Context, header *fuse.InHeader, nid uint64, p []by
 			s.Block(header)
 		}
 	}
+	ext = f.withNext(sc, nid, int64(off), int64(len(p)))
 	if err := f.reader.ReadExtents(ctx, p, ext); err != nil {
 		return 0, err
 	}
+	if f.waited != nil {
+		f.waited.Waited(nid, int64(off), p)
+	}
 	return len(p), nil
+}
+
+// What a read that has to wait tells the reader of the rest of the file: so
+// many chunks behind it, and no more bytes than that.
+const (
+	nextChunks = 64
+	nextBytes  = 8 << 20
+)
+
+// withNext returns the extents of a read of n bytes at off, those in sc, and
+// those behind it: who has begun to read a file will likely go on.
+func (f *FS) withNext(sc *scratch, nid uint64, off, n int64) []storage.Extent {
+	more := int64(nextBytes)
+	if b := sc.extents[len(sc.extents)-1].Chunk.Blob; b != nil && b.ChunkSize > 0 {
+		more = min(more, nextChunks*int64(b.ChunkSize))
+	}
+	next, err := f.tree.Extents(sc.next[:0], nid, off, n+more)
+	if err != nil {
+		return sc.extents // what cannot be read will be found out when it is
+	}
+	sc.next = next
+	return next
 }
 
 // Lseek finds data and holes.

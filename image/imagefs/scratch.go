@@ -12,6 +12,7 @@ import (
 type scratch struct {
 	inode   image.Inode
 	extents []storage.Extent
+	next    []storage.Extent // what a read that waits passes on
 }
 
 // keepExtents bounds what a pooled scratch holds on to: a 1 MiB read of an
@@ -27,7 +28,9 @@ func putScratch(s *scratch) {
 	s.inode = image.Inode{}
 	clear(s.extents[:cap(s.extents)])
 	s.extents = s.extents[:0]
-	if cap(s.extents) <= keepExtents {
+	clear(s.next[:cap(s.next)])
+	s.next = s.next[:0]
+	if cap(s.extents)+cap(s.next) <= keepExtents {
 		scratches.Put(s)
 	}
 }

@@ -15,6 +15,7 @@ import (
 // fetcher is the part of a store that fetches ahead.
 type fetcher interface {
 	Prefetch(ctx context.Context, ext []storage.Extent) error
+	PrefetchSoon(ctx context.Context, ext []storage.Extent) error
 }
 
 // prefetcher fetches ahead of the reads of one mount: by a profile, else the
@@ -130,7 +131,7 @@ func (p *prefetcher) byProfile(ctx context.Context) error {
 	var all []storage.Extent
 	var failed error
 	flush := func() bool {
-		failed = p.to.Prefetch(ctx, all)
+		failed = p.to.PrefetchSoon(ctx, all)
 		all = all[:0]
 		return failed == nil
 	}

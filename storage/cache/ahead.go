@@ -117,6 +117,6 @@ func (a *ahead) read(r *Reader, u *run, b *storage.Blob, from uint32, want int64
 	a.mu.Unlock()
 	if len(batch) > 0 {
 		u.s.slots.at(batch[0].Index).flags.Or(slotMark)
-		r.background(r.ctx, batch, byAhead, r.o.MaxRange)
+		r.background(r.ctx, batch, byAhead, r.o.MaxRange, 0)
 	}
 }

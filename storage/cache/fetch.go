@@ -55,6 +55,8 @@ func (r *Reader) readMissing(ctx context.Context, p []byte, ext []storage.Extent
 	}
 	if len(mine) > 0 && err == nil {
 		r.ahead.missed(r, mine)
+		r.expect(ext) // not before: what is read now goes first
+		r.expectBehind(mine)
 	}
 	return err
 }
@@ -74,9 +76,13 @@ func (r *Reader) await(p []byte, e *storage.Extent) (w pending, created bool, er
 		}
 		n.touched.Add(uint64(stored(ch)))
 	})
-	if sl := s.slots.find(ch.Index); !created && sl != nil && sl.flags.Load()&slotMark != 0 {
-		sl.flags.And(^uint32(slotMark))
-		r.ahead.reached(r, s, ch)
+	if created {
+		r.expected.wanted(stored(ch), false)
+		return pending{f, p, e.ChunkOffset}, created, nil
+	}
+	f.hurry()
+	if sl := s.slots.find(ch.Index); sl != nil {
+		r.cameTo(s, sl, ch)
 	}
 	return pending{f, p, e.ChunkOffset}, created, nil
 }
@@ -161,18 +167,12 @@ type span struct {
 	raw      int64 // bytes when decoded
 	paid     int64 // what the gate let in for, if the caller has been there
 	flights  []*flight
+	job      *job // that runs it, nil if nobody can hurry it
 }
 
 // plan merges flights into ranges.
 func (r *Reader) plan(flights []*flight, maxRange int64) []span {
-	slices.SortStableFunc(flights, func(a, b *flight) int {
-		if a.s != b.s {
-			return cmp.Compare(a.s.name, b.s.name)
-		}
-		ao, _, _ := storedRange(&a.ch)
-		bo, _, _ := storedRange(&b.ch)
-		return cmp.Compare(ao, bo)
-	})
+	slices.SortStableFunc(flights, byOffset)
 	var spans []span
 	for _, f := range flights {
 		off, size, raw := storedRange(&f.ch)
@@ -190,6 +190,16 @@ func (r *Reader) plan(flights []*flight, maxRange int64) []span {
 	return spans
 }
 
+// byOffset orders flights by where they lie at the backend.
+func byOffset(a, b *flight) int {
+	if a.s != b.s {
+		return cmp.Compare(a.s.name, b.s.name)
+	}
+	ao, _, _ := storedRange(&a.ch)
+	bo, _, _ := storedRange(&b.ch)
+	return cmp.Compare(ao, bo)
+}
+
 // start fetches the flights, which are new and the caller's to bring.
 func (r *Reader) start(flights []*flight, p priority) {
 	if len(flights) == 0 {
@@ -204,11 +214,14 @@ func (r *Reader) start(flights []*flight, p priority) {
 // in at the gate for it.
 func (r *Reader) launch(sp span, p priority, entered bool) {
 	ctx, cancel := context.WithCancel(r.ctx)
-	j := &job{cancel: cancel}
-	j.live.Store(int32(len(sp.flights)))
+	j := newJob(cancel, len(sp.flights))
+	sp.job = j
 	for _, f := range sp.flights {
 		f.s.mu.Lock()
 		f.job = j
+		if f.urgent {
+			j.hurry()
+		}
 		if f.waiters == 0 && j.live.Add(-1) == 0 {
 			cancel()
 		}
@@ -266,6 +279,7 @@ func (r *Reader) bring(ctx context.Context, sp *span, p priority) {
 	}
 	free := r.siblings(mine)
 	for _, part := range r.plan(append(mine, free...), sp.end-sp.off) {
+		part.job = sp.job
 		r.fetch(ctx, &part, p)
 		for _, f := range part.flights {
 			f.s.unlockChunk(f.ch.Index)
@@ -387,7 +401,7 @@ func (r *Reader) fetch(ctx context.Context, sp *span, p priority) {
 	b := r.c.pool.get(int(sp.end - sp.off))
 	defer r.c.pool.put(b)
 	first := &sp.flights[0].ch
-	if err := r.ask(ctx, first.Blob.ID, b, sp.off, p); err != nil {
+	if err := r.askInPieces(ctx, first.Blob.ID, b, sp, p); err != nil {
 		for _, f := range sp.flights {
 			f.land(nil, r.fetchError(ctx, f, err))
 		}
@@ -410,6 +424,32 @@ func (r *Reader) fetch(ctx context.Context, sp *span, p priority) {
 	}
 }
 
+// pieceSize is how much is asked for at once of what no reader waits for: a
+// reader who comes in between waits for no more than that on the line.
+const pieceSize = 256 << 10
+
+// askInPieces is ask for a span. What nobody waits for comes in pieces, none
+// of which begins while users' fetches are under way; as soon as a reader
+// waits for it the rest comes in one go.
+func (r *Reader) askInPieces(ctx context.Context, blob string, b []byte, sp *span, p priority) error {
+	off := sp.off
+	for p == byPrefetch && sp.job != nil && len(b) > pieceSize {
+		if off > sp.off {
+			r.c.gate.yield(ctx, sp.job.rush)
+		}
+		select {
+		case <-sp.job.rush:
+			return r.ask(ctx, blob, b, off, p)
+		default:
+		}
+		if err := r.ask(ctx, blob, b[:pieceSize], off, p); err != nil {
+			return err
+		}
+		b, off = b[pieceSize:], off+pieceSize
+	}
+	return r.ask(ctx, blob, b, off, p)
+}
+
 // ask reads a range from the backend and counts it.
 func (r *Reader) ask(ctx context.Context, blob string, b []byte, off int64, p priority) error {
 	count(&r.n, &r.c.n, func(n *counters) {
@@ -425,7 +465,13 @@ func (r *Reader) ask(ctx context.Context, blob string, b []byte, off int64, p pr
 	if err := r.o.Rate.Wait(ctx, int64(len(b))); err != nil {
 		return err
 	}
-	return r.b.ReadAt(ctx, blob, b, off)
+	if r.o.Trace == nil {
+		return r.b.ReadAt(ctx, blob, b, off)
+	}
+	start := time.Now()
+	err := r.b.ReadAt(ctx, blob, b, off)
+	r.o.Trace(Fetch{Blob: blob, Offset: off, Size: int64(len(b)), Cause: p.String(), Start: start, Duration: time.Since(start), Err: err})
+	return err
 }
 
 // fetchError is what a flight ends with when its range could not be had. A

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 
 	"github.com/sluicefs/sluice/storage"
@@ -26,6 +27,7 @@ type flight struct {
 	// Guarded by s.mu.
 	waiters int
 	landed  bool
+	urgent  bool // a reader waits
 	job     *job
 }
 
@@ -33,6 +35,29 @@ type flight struct {
 type job struct {
 	cancel context.CancelFunc
 	live   atomic.Int32 // flights that somebody waits for
+
+	once sync.Once
+	rush chan struct{} // closed when a reader waits for one of them
+}
+
+func newJob(cancel context.CancelFunc, flights int) *job {
+	j := &job{cancel: cancel, rush: make(chan struct{})}
+	j.live.Store(int32(flights))
+	return j
+}
+
+// hurry says that a reader waits for one of the flights: the job yields to
+// nobody any more.
+func (j *job) hurry() { j.once.Do(func() { close(j.rush) }) }
+
+// hurry says that a reader waits for f.
+func (f *flight) hurry() {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	f.urgent = true
+	if f.job != nil {
+		f.job.hurry()
+	}
 }
 
 // errAbandoned is the error of a flight whose job ended for reasons that are

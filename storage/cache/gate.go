@@ -10,9 +10,17 @@ type priority uint8
 
 const (
 	byUser priority = iota
+	bySoon
 	byAhead
+	byGuess
 	byPrefetch
+	priorities
 )
+
+// String returns what a fetch of this priority is called in a [Fetch].
+func (p priority) String() string {
+	return [...]string{"read", "soon", "ahead", "guess", "prefetch"}[p]
+}
 
 // gate bounds what is in flight: bytes of memory and ranges under way. Those
 // who wait are let in by priority and then in the order they came. A
@@ -24,8 +32,9 @@ type gate struct {
 
 	mu      sync.Mutex // leaf
 	used    int64
-	busy    [3]int // ranges under way
-	waiting [3][]*waiter
+	busy    [priorities]int // ranges under way
+	waiting [priorities][]*waiter
+	quiet   chan struct{} // closed when users want nothing any more; nil if nobody waits for that
 }
 
 type waiter struct {
@@ -70,6 +79,29 @@ func (g *gate) leave(p priority, n int64) {
 	g.mu.Unlock()
 }
 
+// users reports whether fetches of users wait or are under way; mu is held.
+func (g *gate) users() bool { return g.busy[byUser] > 0 || len(g.waiting[byUser]) > 0 }
+
+// yield returns when no user's fetch waits or is under way, or when rush is
+// closed or ctx ends.
+func (g *gate) yield(ctx context.Context, rush <-chan struct{}) {
+	g.mu.Lock()
+	if !g.users() {
+		g.mu.Unlock()
+		return
+	}
+	if g.quiet == nil {
+		g.quiet = make(chan struct{})
+	}
+	quiet := g.quiet
+	g.mu.Unlock()
+	select {
+	case <-quiet:
+	case <-rush:
+	case <-ctx.Done():
+	}
+}
+
 // share is how many bytes fetches of a priority may hold.
 func (g *gate) share(p priority) int64 {
 	if p == byUser {
@@ -79,16 +111,18 @@ func (g *gate) share(p priority) int64 {
 }
 
 func (g *gate) fits(p priority, n int64) bool {
-	all := g.busy[byUser] + g.busy[byAhead] + g.busy[byPrefetch]
+	others := g.busy[bySoon] + g.busy[byAhead] + g.busy[byGuess] + g.busy[byPrefetch]
 	switch {
-	case g.used > 0 && g.used+n > g.share(p), all >= g.slots:
+	case g.used > 0 && g.used+n > g.share(p), g.busy[byUser]+others >= g.slots:
 		return false
 	case p == byUser:
 		return true
+	case p == byGuess && g.busy[byUser] > 0:
+		return false
 	case p == byPrefetch && (g.busy[byUser] > 0 || g.busy[byPrefetch] >= prefetchRanges):
 		return false
 	}
-	return g.busy[byAhead]+g.busy[byPrefetch] < max(1, g.slots/2)
+	return others < max(1, g.slots/2)
 }
 
 // first reports whether nobody of the same or a higher priority waits.
@@ -115,6 +149,10 @@ func (g *gate) remove(p priority, w *waiter) {
 
 // admit lets in who fits; mu is held.
 func (g *gate) admit() {
+	if g.quiet != nil && !g.users() {
+		close(g.quiet)
+		g.quiet = nil
+	}
 	for p := byUser; p <= byPrefetch; p++ {
 		for len(g.waiting[p]) > 0 {
 			w := g.waiting[p][0]

@@ -286,8 +286,8 @@ func TestRandomReaderFetchesWhatItTouches(t *testing.T) {
 		touched[i] = true
 	}
 	r.settle()
-	if _, n := m.counts(); n != want {
-		t.Errorf("bytes fetched: got %d, touched %d", n, want)
+	if _, n := m.counts(); n > want*11/10 {
+		t.Errorf("bytes fetched: got %d, touched %d: more than 1.1 times", n, want)
 	}
 }
 
@@ -323,7 +323,7 @@ func TestPrefetchFetchesAllOnceAndMerged(t *testing.T) {
 	}
 	r.settle()
 	reads, n := m.counts()
-	if n != int64(len(b.stored)) || reads > len(b.stored)/prefetchRange+2 {
+	if n != int64(len(b.stored)) || reads > len(b.stored)/pieceSize+2 {
 		t.Errorf("prefetch: got %d requests for %d bytes, the blob has %d", reads, n, len(b.stored))
 	}
 	if done, err := r.ReadPresent(make([]byte, len(want)), ext); !done || err != nil {
@@ -361,13 +361,13 @@ func TestUsersGoBeforePrefetch(t *testing.T) {
 	g.leave(byUser, 60)
 	<-prefetch
 	g.leave(byPrefetch, 10)
-	if g.used != 0 || g.busy != [3]int{} {
+	if g.used != 0 || g.busy != [priorities]int{} {
 		t.Errorf("gate after all have left: %d bytes, %v", g.used, g.busy)
 	}
 	var wg sync.WaitGroup
 	for i := range 200 {
 		wg.Go(func() {
-			p := priority(i % 3)
+			p := priority(i % int(priorities))
 			n := int64(1 + i%150)
 			if g.enter(ctx, p, n) == nil {
 				g.leave(p, n)
@@ -375,7 +375,7 @@ func TestUsersGoBeforePrefetch(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if g.used != 0 || g.busy != [3]int{} {
+	if g.used != 0 || g.busy != [priorities]int{} {
 		t.Errorf("gate after 200 fetches: %d bytes, %v", g.used, g.busy)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/sluicefs/sluice/storage"
 	"github.com/sluicefs/sluice/storage/backend"
@@ -19,6 +20,21 @@ type ReaderOptions struct {
 
 	Rate         *backend.Rate // of all that is fetched; may be shared by readers, nil is no limit
 	PrefetchRate *backend.Rate // of what is prefetched, in addition
+
+	// Trace, if not nil, is told of each range that was asked for when it is
+	// there or has failed. It is called concurrently and must be quick.
+	Trace func(Fetch)
+}
+
+// Fetch is one range that was asked of a backend.
+type Fetch struct {
+	Blob     string
+	Offset   int64
+	Size     int64
+	Cause    string // "read", "soon", "ahead", "guess" or "prefetch"
+	Start    time.Time
+	Duration time.Duration
+	Err      error
 }
 
 // Reader is the [storage.Reader] of one image: a cache before a backend. Its
@@ -29,6 +45,8 @@ type Reader struct {
 	o     ReaderOptions
 	n     counters
 	ahead ahead
+
+	expected expected
 
 	ctx  context.Context // ends at Close; of what goes on without a caller
 	stop context.CancelFunc
@@ -116,12 +134,22 @@ func (r *Reader) look(s *store, ch *storage.Chunk, off uint32, use bool) (place,
 	if flags == 0 {
 		return place{s.data, ch.UncompressedOffset + int64(off)}, true
 	}
-	if use && flags&slotMark != 0 {
-		sl.flags.And(^uint32(slotMark))
-		r.ahead.reached(r, s, ch)
+	if use && flags&(slotMark|slotExpected) != 0 {
+		r.cameTo(s, sl, ch)
 	}
 	f, at, err := s.place(ch.Index, ch.UncompressedOffset, flags&slotExtra != 0)
 	return place{f, at + int64(off)}, err == nil
+}
+
+// cameTo notes that a reader came to a chunk that was brought before anyone
+// wanted it.
+func (r *Reader) cameTo(s *store, sl *slot, ch *storage.Chunk) {
+	if sl.unmark(slotMark) {
+		r.ahead.reached(r, s, ch)
+	}
+	if sl.unmark(slotExpected) && r.expected.wanted(stored(ch), true) {
+		r.pursue()
+	}
 }
 
 // elsewhere is look for a chunk that another blob may have.

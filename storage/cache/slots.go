@@ -40,9 +40,13 @@ type slot struct {
 
 // Flags of a slot.
 const (
-	slotExtra = 1 << iota // the bytes lie in the extra file
-	slotMark              // using it asks the read-ahead for more
+	slotExtra    = 1 << iota // the bytes lie in the extra file
+	slotMark                 // using it asks the read-ahead for more
+	slotExpected             // it was brought because it was expected, and nobody has read it
 )
+
+// unmark takes a flag off and reports whether it was set.
+func (s *slot) unmark(flag uint32) bool { return s.flags.And(^flag)&flag != 0 }
 
 const slotPage = 512
 
