@@ -10,6 +10,7 @@ package ocirafs
 
 import (
 	"archive/tar"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -92,7 +93,7 @@ func New(img Image) (v1.Image, error) {
 		})
 	}
 	boot, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return bootstrapTar(img.Bootstrap) },
-		tarball.WithMediaType(types.OCILayer), tarball.WithCompressedCaching)
+		tarball.WithMediaType(types.OCILayer), tarball.WithCompressionLevel(gzip.DefaultCompression), tarball.WithCompressedCaching)
 	if err != nil {
 		return nil, fmt.Errorf("bootstrap %s: %w", img.Bootstrap, err)
 	}

@@ -74,6 +74,10 @@ func (t *Target) show(img *source.Image, store *cache.Cache, c Config) error {
 	i.reader = store.Reader(img.Backend, c.Fetch)
 	t.closers = append(t.closers, i.reader)
 	i.meter = newMeter(i.reader, img.Tree.Blobs())
+	if c.Fetch.Window >= 0 {
+		i.recorder.programs = newPrograms(img.Tree, i.reader, i.log)
+		t.closers = append(t.closers, i.recorder.programs)
+	}
 	noXattrs := !hasXattrs(img.Tree.Info())
 	i.FS = imagefs.New(img.Tree, i.meter, imagefs.Options{
 		CacheTimeout: c.CacheTimeout, UID: c.UID, GID: c.GID,

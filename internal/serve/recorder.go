@@ -13,6 +13,8 @@ import (
 // recorder is an imagefs.Observer that keeps the slowest reads, and with a
 // profile wanted all of them. It is safe for concurrent use.
 type recorder struct {
+	programs *programs // told of the files whose beginning was waited for; may be nil
+
 	mu    sync.Mutex
 	slow  []slowRead // at most maxSlow, the quickest first
 	all   bool       // record reads
