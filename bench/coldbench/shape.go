@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // shaper is a TCP proxy that makes a fast server look like one behind a
@@ -77,7 +79,7 @@ func (s *shaper) pipe(to, from net.Conn, limited bool) {
 		}
 	}()
 	for p := range queue {
-		time.Sleep(time.Until(p.at))
+		sleepUntil(p.at)
 		if _, err := to.Write(p.b); err != nil {
 			break
 		}
@@ -86,6 +88,19 @@ func (s *shaper) pipe(to, from net.Conn, limited bool) {
 		_ = c.CloseWrite()
 	}
 	_, _ = io.Copy(io.Discard, from)
+}
+
+// sleepUntil is time.Sleep to within some 60 µs: the timers of the runtime
+// are late by up to 1 ms, which would be a tenth of a round trip.
+func sleepUntil(at time.Time) {
+	const late = 2 * time.Millisecond
+	if d := time.Until(at) - late; d > 0 {
+		time.Sleep(d)
+	}
+	for d := time.Until(at); d > 0; d = time.Until(at) {
+		t := unix.NsecToTimespec(int64(d))
+		_ = unix.Nanosleep(&t, nil) // cut short: go round again
+	}
 }
 
 // departure returns when n bytes have left the line.
