@@ -190,6 +190,7 @@ func runOrReexec(ctx context.Context, env *Env, f *runFlags, text string, comman
 	var res sandbox.Result
 	if err == nil {
 		conf.Root = m.Point()
+		target.Image.WillRun(conf.Args, conf.Env)
 		streams, stop := streamsOf(env)
 		if err = ctx.Err(); err == nil {
 			cancel() // from here on the command decides what a signal means

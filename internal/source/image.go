@@ -41,7 +41,7 @@ type Options struct {
 	Outage        backend.Policy
 	RetryDeadline time.Duration
 	Timeout       time.Duration // until a server begins to answer, and in which it sends 16 KiB at least; 0: 15 s and 10 s
-	Log           *slog.Logger // told of outages; nil is the default logger
+	Log           *slog.Logger  // told of outages; nil is the default logger
 }
 
 func (o *Options) platform() v1.Platform {
