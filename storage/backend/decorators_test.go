@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"sync/atomic"
 	"testing"
@@ -129,6 +130,30 @@ func TestRetryStopsAtItsDeadlineWithFewRequests(t *testing.T) {
 		}
 		if n := s.n.Load(); n > 15 {
 			t.Errorf("requests in 20 s: got %d, a storm", n)
+		}
+	})
+}
+
+// halves gives the first half of what is asked for, and fails then.
+type halves struct{ script }
+
+func (h *halves) ReadAt(ctx context.Context, blob string, p []byte, off int64) error {
+	if err := h.script.ReadAt(ctx, blob, p, off); err != nil || len(p) == 1 {
+		return err
+	}
+	return &Error{Op: "read", Blob: blob, Done: len(p) / 2, Err: io.ErrUnexpectedEOF}
+}
+
+func TestRetryGoesOnFromWhereABodyWasCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &halves{script{f: func(context.Context, int64) error { return nil }}}
+		start := time.Now()
+		err := Retry(h, RetryOptions{Tries: 3, Deadline: 10 * time.Second}).ReadAt(t.Context(), "blob", make([]byte, 1<<20), 0)
+		if took := time.Since(start); err != nil || took > 5*time.Second {
+			t.Errorf("read: got %v after %v", err, took)
+		}
+		if n := h.n.Load(); n != 21 {
+			t.Errorf("requests: got %d, want 21, each for half of what is left", n)
 		}
 	})
 }

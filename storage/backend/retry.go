@@ -23,8 +23,8 @@ type RetryOptions struct {
 }
 
 // Retry returns b with reads that are tried again when the error is
-// [Temporary]: after a pause that doubles, with jitter of a half, or as long
-// as the server said, and from the byte on where a body was cut. A server
+// [Temporary]: after a pause that doubles unless bytes came, with jitter of a
+// half, or as long as the server said, and from the byte on where a body was cut. A server
 // that asks for patience (429, 503 with Retry-After) is left alone by all
 // reads meanwhile.
 func Retry(b storage.Backend, o RetryOptions) storage.Backend {
@@ -118,7 +118,9 @@ func (r *retry) do(ctx context.Context, f func() (progress bool, err error)) err
 		if err == nil || !Temporary(err) {
 			return err
 		}
-		if !progress {
+		if progress {
+			pause = r.o.Pause // the server works: what is left is worth asking for soon
+		} else {
 			try++
 		}
 		d := pause/2 + rand.N(pause/2+1)
