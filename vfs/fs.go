@@ -346,13 +346,22 @@ func (f *FS) reap(m *Mount, names []string) {
 	f.mu.Unlock()
 }
 
-// drop has the kernel drop names below m's root, if nothing of m is open.
+// drop has the kernel drop names below m's root, if nothing of m is open, and
+// the root's own name in a directory that went with m: that was in use when the
+// directory was dropped, and nobody else asks for it again.
 func (f *FS) drop(m *Mount, names []string) {
 	f.mu.RLock()
 	server := f.server
+	var up uint64
+	if d := m.entry; d.parent != nil && d.parent != f.tree && f.dirs[d.parent.id] != d.parent {
+		up = d.parent.node()
+	}
 	f.mu.RUnlock()
 	if server == nil || m.opens.Load() > 0 {
 		return
+	}
+	if up != 0 {
+		server.Notifier().Entry(up, m.entry.name)
 	}
 	root := m.Node(fuse.FUSE_ROOT_ID)
 	for _, n := range names {
