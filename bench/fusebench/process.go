@@ -51,6 +51,7 @@ func findServers(o *options, work string) []kind {
 		{name: "sluice-pass", modes: data | trees, command: self("sluice-pass")},
 		{name: "sluice-direct", modes: data, command: self("sluice-direct")},
 	}
+	all = append(all, daemonKinds(o.servers, self)...)
 	if o.ext4 != "" {
 		all = append(all, kind{name: "ext4", modes: loop | fixed, native: true, back: filepath.Join(o.ext4, filepath.Base(work))})
 	}

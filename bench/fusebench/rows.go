@@ -5,7 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 )
 
 // mode is how the servers of a row are set up.
@@ -98,7 +98,11 @@ func prepare(back string) error {
 	if err := os.WriteFile(filepath.Join(back, "big"), make([]byte, bigSize), 0o644); err != nil {
 		return err
 	}
-	src := filepath.Join(runtime.GOROOT(), "src", "cmd", "compile")
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("the Go sources are the tree that is copied: go env GOROOT: %w", err)
+	}
+	src := filepath.Join(strings.TrimSpace(string(root)), "src", "cmd", "compile")
 	if _, err := os.Stat(src); err != nil {
 		return fmt.Errorf("the tree to copy is missing: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -64,6 +65,9 @@ func runServer(which, mnt, back, profile string) error {
 		return serveSluice(mode(n), mnt, back, fuse.TransportAuto, passing)
 	case "sluice-direct":
 		return serveSluice(mode(n), mnt, back, fuse.TransportAuto, direct)
+	}
+	if slices.Contains(daemonServers, name) {
+		return serveDirectory(name, mode(n), mnt, back)
 	}
 	return fmt.Errorf("no server %q", which)
 }
