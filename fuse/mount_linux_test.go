@@ -42,16 +42,6 @@ func mounted(t *testing.T, fs fuse.RawFileSystem, opts *fuse.MountOptions) (*fus
 	return s, dir
 }
 
-// eventually waits until cond holds.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for until := time.Now().Add(watchdog); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatalf("%s does not happen", what)
-		}
-	}
-}
-
 // transports runs a test on each of them.
 func transports(t *testing.T, f func(t *testing.T, o *fuse.MountOptions)) {
 	t.Run("device", func(t *testing.T) { f(t, &fuse.MountOptions{Transport: fuse.TransportDevice}) })

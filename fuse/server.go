@@ -33,7 +33,7 @@ type Server struct {
 
 	mu        sync.Mutex // serialises unmounting; held over it, never by handlers
 	unmounted bool
-	aborted   bool // by us: a dead mount may be left
+	aborted   atomic.Bool // by us: a dead mount may be left
 }
 
 // NewServer mounts fs at mountPoint and returns its server, whose
@@ -172,6 +172,9 @@ func (s *Server) Serve() {
 	if err != nil {
 		s.e.logger.Printf("fuse: session ended: %v", err)
 		s.abandon()
+	} else if s.point != nil && !s.aborted.Load() && !s.e.detached.Load() && s.point.Dead() {
+		s.e.logger.Printf("fuse: the kernel ended the session of %s: a time-out of requests, or an abort", s.point.Path())
+		_ = s.point.Detach() // nobody can use it any more
 	}
 	s.e.end(s.patience())
 	if !s.e.detached.Load() {
@@ -292,7 +295,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // clear takes the dead mount of a session out of the tree that we have aborted.
 func (s *Server) clear() error {
-	if !s.aborted || s.unmounted || s.point == nil {
+	if !s.aborted.Load() || s.unmounted || s.point == nil {
 		return nil
 	}
 	s.unmounted = true
@@ -333,7 +336,7 @@ func (s *Server) awaitEnd(ctx context.Context) error {
 
 // abort ends the kernel's side by force and waits for Serve to see it.
 func (s *Server) abort() error {
-	s.aborted = true
+	s.aborted.Store(true)
 	var err error
 	if s.point != nil {
 		err = s.point.Abort()

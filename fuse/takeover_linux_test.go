@@ -113,7 +113,11 @@ func childServer(what string, conn *net.UnixConn) (*fuse.Server, error) {
 		if stuck {
 			fs.hook = stickInReads(conn)
 		}
-		return fuse.NewServer(fs, dir, &fuse.MountOptions{Transport: fuse.Transport(transport)})
+		o := &fuse.MountOptions{Transport: fuse.Transport(transport)}
+		if transport == "clones" {
+			o = &fuse.MountOptions{Transport: fuse.TransportDevice, CloneFd: true, Readers: 3}
+		}
+		return fuse.NewServer(fs, dir, o)
 	}
 	sess, err := fuse.ReceiveSession(conn)
 	if err != nil {
@@ -401,6 +405,15 @@ func TestIntegrationHandOver(t *testing.T) {
 func TestIntegrationCrash(t *testing.T) {
 	for _, err := range takeover(t, string(fuse.TransportDevice), rounds(), crash).Errors {
 		t.Error(err)
+	}
+}
+
+// Requests that were read from clones of the device survive as well.
+func TestIntegrationCrashClones(t *testing.T) {
+	for _, next := range []func(*testing.T, *cluster) *fuse.Session{crash, handOver} {
+		for _, err := range takeover(t, "clones", 4, next).Errors {
+			t.Error(err)
+		}
 	}
 }
 

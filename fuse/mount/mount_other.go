@@ -64,3 +64,6 @@ func (*Point) Device() (string, error) { return "", errSystem }
 
 // Namespace does nothing: there are no namespaces on this system.
 func Namespace(*exec.Cmd) {}
+
+// Dead is false.
+func (*Point) Dead() bool { return false }

@@ -136,6 +136,19 @@ func (p *Point) Device() (string, error) {
 	return dev, nil
 }
 
+// Dead reports whether the mount of a session that has ended is still in the
+// tree, where it gives ENOTCONN: the kernel has ended the session by itself. It
+// is false if the device is not known.
+func (p *Point) Dead() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.device == "" || p.gone {
+		return false
+	}
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	return err == nil && findDevice(string(b), p.path) == p.device
+}
+
 // findDevice returns the device of the topmost FUSE mount at path.
 func findDevice(mountinfo, path string) (dev string) {
 	for line := range strings.Lines(mountinfo) {
