@@ -196,3 +196,38 @@ func TestOutputKeptOnFailure(t *testing.T) {
 	}
 	openTree(t, boot)
 }
+
+// Where a file can not do without a name, what a killed process left goes
+// away with the next build, and what a living one writes stays.
+func TestStaleTemporaries(t *testing.T) {
+	dir := t.TempDir()
+	busy, name, err := openNamedTemp(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	stale := filepath.Join(dir, tempPrefix+"stale")
+	if err := os.WriteFile(stale, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again, second, err := openNamedTemp(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if _, err := os.Stat(stale); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the stale file: got %v, want that it is gone", err)
+	}
+	for _, n := range []string{name, second} {
+		if _, err := os.Stat(n); err != nil {
+			t.Errorf("a file that is written: %v", err)
+		}
+	}
+	out := &outFile{f: again, temp: second, name: filepath.Join(dir, "final")}
+	if err := out.publish(); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, dir); len(got) != 2 {
+		t.Errorf("files: got %v, want the busy one and the final one", got)
+	}
+}

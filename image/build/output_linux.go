@@ -3,8 +3,10 @@ package build
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,15 +19,51 @@ func openTemp(dir string) (f *os.File, temp string, err error) {
 	if err == nil {
 		return os.NewFile(uintptr(fd), dir+"/(unnamed)"), "", nil
 	}
-	if f, err = os.CreateTemp(dir, ".sluice-*"); err != nil {
-		return nil, "", err
-	}
-	if err := f.Chmod(0o644); err != nil {
+	return openNamedTemp(dir)
+}
+
+// tempPrefix begins the names of temporary files.
+const tempPrefix = ".sluice-"
+
+// openNamedTemp creates a file with a temporary name in dir and locks it, so
+// that others see that somebody writes it.
+func openNamedTemp(dir string) (f *os.File, temp string, err error) {
+	removeStale(dir)
+	for {
+		if f, err = os.CreateTemp(dir, tempPrefix+"*"); err != nil {
+			return nil, "", err
+		}
+		var st unix.Stat_t
+		err = errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_EX), unix.Fstat(int(f.Fd()), &st), f.Chmod(0o644))
+		if err == nil && st.Nlink > 0 {
+			return f, f.Name(), nil
+		}
 		f.Close()
-		os.Remove(f.Name())
-		return nil, "", err
+		if err != nil {
+			os.Remove(f.Name())
+			return nil, "", err
+		}
+		// Taken for a stale one between its creation and the lock: again.
 	}
-	return f, f.Name(), nil
+}
+
+// removeStale removes the temporary files in dir that nobody has locked:
+// those of processes that were killed.
+func removeStale(dir string) {
+	names, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
+			os.Remove(name)
+		}
+		unix.Close(fd)
+	}
 }
 
 // publish gives the file its final name, in place of a file that has it.

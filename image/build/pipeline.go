@@ -454,8 +454,8 @@ func (b *builder) put(s *slot, i int) (uint32, error) {
 
 // named says which file the error is about.
 func (w *blobWriter) named(err error) error {
-	if err != nil {
-		err = fmt.Errorf("%s: %w", w.file.name, err)
+	if e := (*Error)(nil); err == nil || errors.As(err, &e) {
+		return err
 	}
-	return err
+	return fmt.Errorf("%s: %w", w.file.name, err)
 }
