@@ -231,18 +231,13 @@ func (b *rawBridge) ReleaseDir(in *fuse.ReleaseIn) {
 }
 
 func (b *rawBridge) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	n, of, f, st := b.target(in.NodeId, in.Fh)
-	if !st.Ok() {
-		return st
-	}
-	defer of.put()
-	ctx := n.context(cancel, in.Caller)
-	defer n.done(ctx)
-	if s, ok := f.(FileFsyncdirer); ok {
-		return fuse.Status(s.Fsyncdir(ctx, in.FsyncFlags))
-	}
-	if s, ok := n.ops.(NodeFsyncer); ok {
-		return fuse.Status(s.Fsync(ctx, f, in.FsyncFlags))
-	}
-	return fuse.ENOTSUP
+	return b.withFile(cancel, &in.InHeader, in.Fh, func(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+		if s, ok := f.(FileFsyncdirer); ok {
+			return s.Fsyncdir(ctx, in.FsyncFlags)
+		}
+		if s, ok := n.ops.(NodeFsyncer); ok {
+			return s.Fsync(ctx, f, in.FsyncFlags)
+		}
+		return syscall.ENOTSUP
+	})
 }

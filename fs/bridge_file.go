@@ -62,6 +62,18 @@ func (b *rawBridge) target(node, fh uint64) (n *Inode, of *openFile, f FileHandl
 	return n, nil, nil, fuse.OK
 }
 
+// withFile calls op for a request on a node and perhaps a handle.
+func (b *rawBridge) withFile(cancel <-chan struct{}, h *fuse.InHeader, fh uint64, op func(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno) fuse.Status {
+	n, of, f, st := b.target(h.NodeId, fh)
+	if !st.Ok() {
+		return st
+	}
+	defer of.put()
+	ctx := n.context(cancel, h.Caller)
+	defer n.done(ctx)
+	return fuse.Status(op(ctx, n, f))
+}
+
 func (b *rawBridge) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	n, of, f, st := b.target(in.NodeId, in.Fh)
 	if !st.Ok() {
@@ -139,23 +151,18 @@ func orOne(vec [][]byte, data []byte) [][]byte {
 }
 
 func (b *rawBridge) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
-	n, of, f, st := b.target(in.NodeId, in.Fh)
-	if !st.Ok() {
-		return st
-	}
-	defer of.put()
-	ctx := n.context(cancel, in.Caller)
-	defer n.done(ctx)
-	if o, ok := f.(ownerFlusher); ok {
-		o.flushOwner(in.LockOwner)
-	}
-	if fl, ok := n.ops.(NodeFlusher); ok {
-		return fuse.Status(fl.Flush(ctx, f))
-	}
-	if fl, ok := f.(FileFlusher); ok {
-		return fuse.Status(fl.Flush(ctx))
-	}
-	return fuse.OK
+	return b.withFile(cancel, &in.InHeader, in.Fh, func(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+		if o, ok := f.(ownerFlusher); ok {
+			o.flushOwner(in.LockOwner)
+		}
+		if fl, ok := n.ops.(NodeFlusher); ok {
+			return fl.Flush(ctx, f)
+		}
+		if fl, ok := f.(FileFlusher); ok {
+			return fl.Flush(ctx)
+		}
+		return 0
+	})
 }
 
 // ownerFlusher is a handle that keeps POSIX locks by owner: they end when the
@@ -163,40 +170,30 @@ func (b *rawBridge) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status 
 type ownerFlusher interface{ flushOwner(owner uint64) }
 
 func (b *rawBridge) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	n, of, f, st := b.target(in.NodeId, in.Fh)
-	if !st.Ok() {
-		return st
-	}
-	defer of.put()
-	ctx := n.context(cancel, in.Caller)
-	defer n.done(ctx)
-	if s, ok := n.ops.(NodeFsyncer); ok {
-		return fuse.Status(s.Fsync(ctx, f, in.FsyncFlags))
-	}
-	if s, ok := f.(FileFsyncer); ok {
-		return fuse.Status(s.Fsync(ctx, in.FsyncFlags))
-	}
-	return fuse.ENOTSUP
+	return b.withFile(cancel, &in.InHeader, in.Fh, func(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+		if s, ok := n.ops.(NodeFsyncer); ok {
+			return s.Fsync(ctx, f, in.FsyncFlags)
+		}
+		if s, ok := f.(FileFsyncer); ok {
+			return s.Fsync(ctx, in.FsyncFlags)
+		}
+		return syscall.ENOTSUP
+	})
 }
 
 func (b *rawBridge) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
-	n, of, f, st := b.target(in.NodeId, in.Fh)
-	if !st.Ok() {
-		return st
-	}
-	defer of.put()
-	ctx := n.context(cancel, in.Caller)
-	defer n.done(ctx)
-	if errno := b.dropSetIDForUser(ctx, n, f); errno != 0 {
-		return fuse.Status(errno)
-	}
-	if a, ok := n.ops.(NodeAllocater); ok {
-		return fuse.Status(a.Allocate(ctx, f, in.Offset, in.Length, in.Mode))
-	}
-	if a, ok := f.(FileAllocater); ok {
-		return fuse.Status(a.Allocate(ctx, in.Offset, in.Length, in.Mode))
-	}
-	return fuse.ENOTSUP
+	return b.withFile(cancel, &in.InHeader, in.Fh, func(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+		if errno := b.dropSetIDForUser(ctx, n, f); errno != 0 {
+			return errno
+		}
+		if a, ok := n.ops.(NodeAllocater); ok {
+			return a.Allocate(ctx, f, in.Offset, in.Length, in.Mode)
+		}
+		if a, ok := f.(FileAllocater); ok {
+			return a.Allocate(ctx, in.Offset, in.Length, in.Mode)
+		}
+		return syscall.ENOTSUP
+	})
 }
 
 func (b *rawBridge) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
@@ -224,105 +221,80 @@ func (b *rawBridge) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRange
 }
 
 func (b *rawBridge) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
-	n, of, f, st := b.target(in.NodeId, in.Fh)
-	if !st.Ok() {
-		return st
-	}
-	defer of.put()
-	ctx := n.context(cancel, in.Caller)
-	defer n.done(ctx)
-	var errno syscall.Errno
-	if l, ok := n.ops.(NodeLseeker); ok {
-		out.Offset, errno = l.Lseek(ctx, f, in.Offset, in.Whence)
-		return fuse.Status(errno)
-	}
-	if l, ok := f.(FileLseeker); ok {
-		out.Offset, errno = l.Lseek(ctx, in.Offset, in.Whence)
-		return fuse.Status(errno)
-	}
-	var attr fuse.AttrOut
-	if errno := b.getattr(ctx, n, f, &attr); errno != 0 {
-		return fuse.Status(errno)
-	}
-	switch {
-	case in.Whence != seekData && in.Whence != seekHole:
-		return fuse.ENOTSUP
-	case in.Offset >= attr.Size:
-		return fuse.Status(syscall.ENXIO)
-	case in.Whence == seekData:
-		out.Offset = in.Offset
-	default:
-		out.Offset = attr.Size
-	}
-	return fuse.OK
+	return b.withFile(cancel, &in.InHeader, in.Fh, func(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+		var errno syscall.Errno
+		if l, ok := n.ops.(NodeLseeker); ok {
+			out.Offset, errno = l.Lseek(ctx, f, in.Offset, in.Whence)
+			return errno
+		}
+		if l, ok := f.(FileLseeker); ok {
+			out.Offset, errno = l.Lseek(ctx, in.Offset, in.Whence)
+			return errno
+		}
+		var attr fuse.AttrOut
+		if errno := b.getattr(ctx, n, f, &attr); errno != 0 {
+			return errno
+		}
+		switch {
+		case in.Whence != seekData && in.Whence != seekHole:
+			return syscall.ENOTSUP
+		case in.Offset >= attr.Size:
+			return syscall.ENXIO
+		case in.Whence == seekData:
+			out.Offset = in.Offset
+		default:
+			out.Offset = attr.Size
+		}
+		return 0
+	})
 }
 
 func (b *rawBridge) Ioctl(cancel <-chan struct{}, in *fuse.IoctlIn, inbuf []byte, out *fuse.IoctlOut, outbuf []byte) fuse.Status {
-	n, of, f, st := b.target(in.NodeId, in.Fh)
-	if !st.Ok() {
-		return st
-	}
-	defer of.put()
-	ctx := n.context(cancel, in.Caller)
-	defer n.done(ctx)
-	errno := syscall.ENOTTY
-	if i, ok := n.ops.(NodeIoctler); ok {
-		out.Result, errno = i.Ioctl(ctx, f, in.Cmd, in.Arg, inbuf, outbuf)
-	} else if i, ok := f.(FileIoctler); ok {
-		out.Result, errno = i.Ioctl(ctx, in.Cmd, in.Arg, inbuf, outbuf)
-	}
-	return fuse.Status(errno)
+	return b.withFile(cancel, &in.InHeader, in.Fh, func(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+		errno := syscall.ENOTTY
+		if i, ok := n.ops.(NodeIoctler); ok {
+			out.Result, errno = i.Ioctl(ctx, f, in.Cmd, in.Arg, inbuf, outbuf)
+		} else if i, ok := f.(FileIoctler); ok {
+			out.Result, errno = i.Ioctl(ctx, in.Cmd, in.Arg, inbuf, outbuf)
+		}
+		return errno
+	})
 }
 
 func (b *rawBridge) GetLk(cancel <-chan struct{}, in *fuse.LkIn, out *fuse.LkOut) fuse.Status {
-	n, of, f, st := b.target(in.NodeId, in.Fh)
-	if !st.Ok() {
-		return st
-	}
-	defer of.put()
-	ctx := n.context(cancel, in.Caller)
-	defer n.done(ctx)
-	if l, ok := n.ops.(NodeGetlker); ok {
-		return fuse.Status(l.Getlk(ctx, f, in.Owner, &in.Lk, in.LkFlags, &out.Lk))
-	}
-	if l, ok := f.(FileGetlker); ok {
-		return fuse.Status(l.Getlk(ctx, in.Owner, &in.Lk, in.LkFlags, &out.Lk))
-	}
-	return fuse.ENOTSUP
+	return b.withFile(cancel, &in.InHeader, in.Fh, func(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+		if l, ok := n.ops.(NodeGetlker); ok {
+			return l.Getlk(ctx, f, in.Owner, &in.Lk, in.LkFlags, &out.Lk)
+		}
+		if l, ok := f.(FileGetlker); ok {
+			return l.Getlk(ctx, in.Owner, &in.Lk, in.LkFlags, &out.Lk)
+		}
+		return syscall.ENOTSUP
+	})
 }
 
 func (b *rawBridge) SetLk(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
-	n, of, f, st := b.target(in.NodeId, in.Fh)
-	if !st.Ok() {
-		return st
-	}
-	defer of.put()
-	ctx := n.context(cancel, in.Caller)
-	defer n.done(ctx)
-	if l, ok := n.ops.(NodeSetlker); ok {
-		return fuse.Status(l.Setlk(ctx, f, in.Owner, &in.Lk, in.LkFlags))
-	}
-	if l, ok := f.(FileSetlker); ok {
-		return fuse.Status(l.Setlk(ctx, in.Owner, &in.Lk, in.LkFlags))
-	}
-	return fuse.ENOTSUP
+	return b.withFile(cancel, &in.InHeader, in.Fh, func(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+		if l, ok := n.ops.(NodeSetlker); ok {
+			return l.Setlk(ctx, f, in.Owner, &in.Lk, in.LkFlags)
+		}
+		if l, ok := f.(FileSetlker); ok {
+			return l.Setlk(ctx, in.Owner, &in.Lk, in.LkFlags)
+		}
+		return syscall.ENOTSUP
+	})
 }
 
 func (b *rawBridge) SetLkw(cancel <-chan struct{}, in *fuse.LkIn) fuse.Status {
-	n, of, f, st := b.target(in.NodeId, in.Fh)
-	if !st.Ok() {
-		return st
-	}
-	defer of.put()
-	ctx := n.context(cancel, in.Caller)
-	defer n.done(ctx)
-	if l, ok := n.ops.(NodeSetlkwer); ok {
-		return fuse.Status(l.Setlkw(ctx, f, in.Owner, &in.Lk, in.LkFlags))
-	}
-	if l, ok := f.(FileSetlkwer); ok {
-		return fuse.Status(l.Setlkw(ctx, in.Owner, &in.Lk, in.LkFlags))
-	}
-	return fuse.ENOTSUP
+	return b.withFile(cancel, &in.InHeader, in.Fh, func(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+		if l, ok := n.ops.(NodeSetlkwer); ok {
+			return l.Setlkw(ctx, f, in.Owner, &in.Lk, in.LkFlags)
+		}
+		if l, ok := f.(FileSetlkwer); ok {
+			return l.Setlkw(ctx, in.Owner, &in.Lk, in.LkFlags)
+		}
+		return syscall.ENOTSUP
+	})
 }
 
 func (b *rawBridge) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {

@@ -277,34 +277,35 @@ func (b *rawBridge) created(p *Inode, name string, child *Inode, f FileHandle, f
 }
 
 func (b *rawBridge) Unlink(cancel <-chan struct{}, header *fuse.InHeader, name string) fuse.Status {
-	p, st := b.parent(header.NodeId, name)
-	if !st.Ok() {
-		return st
-	}
-	if u, ok := p.ops.(NodeUnlinker); ok {
-		ctx := p.context(cancel, header.Caller)
-		errno := u.Unlink(ctx, name)
-		p.done(ctx)
-		if errno != 0 {
-			return fuse.Status(errno)
+	return b.remove(cancel, header, name, func(ctx *fuse.Context, p *Inode) syscall.Errno {
+		if u, ok := p.ops.(NodeUnlinker); ok {
+			return u.Unlink(ctx, name)
 		}
-	}
-	p.RmChild(name)
-	return fuse.OK
+		return 0
+	})
 }
 
 func (b *rawBridge) Rmdir(cancel <-chan struct{}, header *fuse.InHeader, name string) fuse.Status {
+	return b.remove(cancel, header, name, func(ctx *fuse.Context, p *Inode) syscall.Errno {
+		if r, ok := p.ops.(NodeRmdirer); ok {
+			return r.Rmdir(ctx, name)
+		}
+		return 0
+	})
+}
+
+// remove answers a request that takes a name away, which op does in the file
+// system.
+func (b *rawBridge) remove(cancel <-chan struct{}, header *fuse.InHeader, name string, op func(ctx *fuse.Context, p *Inode) syscall.Errno) fuse.Status {
 	p, st := b.parent(header.NodeId, name)
 	if !st.Ok() {
 		return st
 	}
-	if r, ok := p.ops.(NodeRmdirer); ok {
-		ctx := p.context(cancel, header.Caller)
-		errno := r.Rmdir(ctx, name)
-		p.done(ctx)
-		if errno != 0 {
-			return fuse.Status(errno)
-		}
+	ctx := p.context(cancel, header.Caller)
+	errno := op(ctx, p)
+	p.done(ctx)
+	if errno != 0 {
+		return fuse.Status(errno)
 	}
 	p.RmChild(name)
 	return fuse.OK

@@ -8,23 +8,18 @@ import (
 
 // Statx answers statx(2) where the kernel asks for it.
 func (b *rawBridge) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
-	n, of, f, st := b.target(in.NodeId, in.Fh)
-	if !st.Ok() {
-		return st
-	}
-	defer of.put()
-	ctx := n.context(cancel, in.Caller)
-	defer n.done(ctx)
-	errno := syscall.ENOSYS
-	if s, ok := n.ops.(NodeStatxer); ok {
-		errno = s.Statx(ctx, f, in.SxFlags, in.SxMask, out)
-	} else if s, ok := f.(FileStatxer); ok {
-		errno = s.Statx(ctx, in.SxFlags, in.SxMask, out)
-	}
-	if errno == 0 {
-		b.finishStatx(n, out)
-	}
-	return fuse.Status(errno)
+	return b.withFile(cancel, &in.InHeader, in.Fh, func(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+		errno := syscall.ENOSYS
+		if s, ok := n.ops.(NodeStatxer); ok {
+			errno = s.Statx(ctx, f, in.SxFlags, in.SxMask, out)
+		} else if s, ok := f.(FileStatxer); ok {
+			errno = s.Statx(ctx, in.SxFlags, in.SxMask, out)
+		}
+		if errno == 0 {
+			b.finishStatx(n, out)
+		}
+		return errno
+	})
 }
 
 func (b *rawBridge) finishStatx(n *Inode, out *fuse.StatxOut) {
