@@ -72,6 +72,7 @@ type Options struct {
 	Repeatable   bool // owners and the root's time do not count
 	NullHoles    bool // a chunk within a hole has no address at all; nydusd does not read that
 	Tarfs        bool // the image's data is the tar file itself (v6, one uncompressed tar)
+	Stargz       bool // the tars are eStargz layers: leave out what such a layer keeps for itself
 
 	Whiteouts     Whiteouts
 	Prefetch      Prefetch

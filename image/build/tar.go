@@ -10,6 +10,8 @@ import (
 	"io"
 	"math"
 	"os"
+	"path"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -131,7 +133,14 @@ type tarReader struct {
 // paxXattr begins the keys of extended attributes in PAX records.
 const paxXattr = "SCHILY.xattr."
 
+// stargzFiles are what an eStargz layer has in its root for its own use: the
+// table of contents and the landmarks that end what is to be prefetched.
+var stargzFiles = [...]string{"stargz.index.json", ".prefetch.landmark", ".no.prefetch.landmark"}
+
 func (t *tarReader) entry(h *tar.Header) error {
+	if t.b.opt.Stargz && slices.Contains(stargzFiles[:], strings.TrimPrefix(path.Clean(h.Name), "/")) {
+		return nil
+	}
 	where := t.layer + ": " + h.Name
 	fail := func(err error) error {
 		if e := (*Error)(nil); errors.As(err, &e) {

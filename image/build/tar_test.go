@@ -173,3 +173,18 @@ func TestTarEmpty(t *testing.T) {
 		t.Errorf("got %s with blobs %v, want the root alone", got, res.Blobs)
 	}
 }
+
+// The files that eStargz layers have for themselves are left out on demand.
+func TestStargzFiles(t *testing.T) {
+	layer := bytesLayer("layer", archive(t, "f .prefetch.landmark x", "f a 1", "d b", "f b/stargz.index.json kept", "f stargz.index.json {}"))
+	for stargz, want := range map[bool]string{false: "stargz.index.json", true: ""} {
+		tree, _, _ := create(t, Tars(layer), Options{Stargz: stargz})
+		_, err := tree.Lookup(tree.Root(), "stargz.index.json")
+		if got := err == nil; got != (want != "") {
+			t.Errorf("Stargz %v: the table of contents is there: %v", stargz, got)
+		}
+		if _, err := image.Find(tree, "b/stargz.index.json"); err != nil {
+			t.Errorf("Stargz %v: a file of that name elsewhere: %v", stargz, err)
+		}
+	}
+}

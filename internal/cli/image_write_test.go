@@ -190,4 +190,13 @@ func TestNydusImage(t *testing.T) {
 	if !strings.Contains(words, "--encrypt is not supported") {
 		t.Errorf("--encrypt: got %q", words)
 	}
+	for want, args := range map[string][]string{
+		"refer to a compressed layer": {"create", "-t", "targz-ref", "-B", at("x"), src},
+		"is not known: there are dir": {"create", "-t", "zip-rafs", "-B", at("x"), src},
+		"any bootstrap is a dict":     {"chunkdict", "generate", "--bootstrap", at("x"), at("boot")},
+	} {
+		if _, words := sluice(t, 2, nil, "nydus-image", args...); !strings.Contains(words, want) {
+			t.Errorf("%v: got %q, want %q in it", args, words, want)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,8 +41,22 @@ func newNydusImageCmd(env *Env) *cobra.Command {
 		newNydusOptimizeCmd(env),
 		newNydusStatCmd(env),
 		newNydusUnpackCmd(env),
+		newNydusChunkDictCmd(),
 	)
 	return cmd
+}
+
+// newNydusChunkDictCmd says what to do in place of "chunkdict generate",
+// which picks chunks from many images.
+func newNydusChunkDictCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:                "chunkdict",
+		Short:              "Chunk dictionaries (not supported: any bootstrap is one)",
+		DisableFlagParsing: true,
+		RunE: func(*cobra.Command, []string) error {
+			return usageError{errors.New("chunkdict generate is not supported: any bootstrap is a dictionary, give it as --chunk-dict bootstrap=FILE; merge makes one of several")}
+		},
+	}
 }
 
 // nydusOutput is what --output-json writes.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +36,7 @@ func newNydusCreateCmd(env *Env) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVarP(&o.kind, "type", "t", "", "source: directory, dir-rafs, tar-rafs, targz-rafs, tar-tarfs (directory unless --type is given)")
+	fs.StringVarP(&o.kind, "type", "t", "", "source: directory, dir-rafs, tar-rafs, targz-rafs, estargz-rafs, tar-tarfs (directory unless --type is given)")
 	fs.StringVar(&o.sourceType, "source-type", "", "the same as --type")
 	fs.StringVarP(&o.bootstrap, "bootstrap", "B", "", "file for the bootstrap")
 	fs.StringVarP(&o.blobDir, "blob-dir", "D", "", "directory for the blob, which is named by its id")
@@ -99,7 +100,8 @@ func (o *nydusCreate) sourceKind() string {
 func (o *nydusCreate) source(path string) (build.Source, error) {
 	kind := o.sourceKind()
 	dirs := []string{"", "directory", "dir-rafs"}
-	tars := []string{"tar-rafs", "targz-rafs", "tar-tarfs"}
+	tars := []string{"tar-rafs", "targz-rafs", "estargz-rafs", "tar-tarfs"}
+	refs := []string{"targz-ref", "estargz-ref", "estargztoc-ref", "stargz_index"}
 	switch {
 	case slices.Contains(dirs, kind):
 		fi, err := os.Stat(path)
@@ -112,8 +114,10 @@ func (o *nydusCreate) source(path string) (build.Source, error) {
 		return build.Dir(path), nil
 	case slices.Contains(tars, kind):
 		return build.Tars(build.TarFile(path)), nil
+	case slices.Contains(refs, kind):
+		return nil, usageError{fmt.Errorf("--type %s is not supported: images that refer to a compressed layer are read and not written; eStargz layers are mounted as they are", kind)}
 	}
-	return nil, usageError{fmt.Errorf("--type %s is not supported: there are directory, dir-rafs, tar-rafs, targz-rafs, tar-tarfs", kind)}
+	return nil, usageError{fmt.Errorf("--type %s is not known: there are %s", kind, strings.Join(append(dirs[1:], tars...), ", "))}
 }
 
 func (o *nydusCreate) run(cmd *cobra.Command, env *Env, path string) error {
@@ -153,8 +157,11 @@ func (o *nydusCreate) run(cmd *cobra.Command, env *Env, path string) error {
 		return err
 	}
 	out := build.Output{Bootstrap: o.bootstrap, Blob: o.blob, BlobDir: o.blobDir}
-	if kind := o.sourceKind(); kind == "tar-tarfs" {
+	switch o.sourceKind() {
+	case "tar-tarfs":
 		opt.Tarfs, opt.Compressor = true, storage.None
+	case "estargz-rafs":
+		opt.Stargz = true
 	}
 	if out.Bootstrap == "" && !opt.InlineMeta {
 		return usageError{errors.New("--bootstrap or --blob-inline-meta is needed")}
