@@ -35,6 +35,7 @@ type sourceFlags struct {
 	verify      bool
 	onOutage    string
 	retry       time.Duration
+	timeout     time.Duration
 	endpoint    string
 	region      string
 	prefetch    string
@@ -58,6 +59,7 @@ func (f *sourceFlags) add(fs *pflag.FlagSet, env *Env) {
 	fs.BoolVar(&f.verify, "verify", false, "verify cached data again at its first use (what is fetched always is)")
 	fs.StringVar(&f.onOutage, "on-outage", "wait", "reads while the origin is away: wait or error")
 	fs.DurationVar(&f.retry, "retry", 30*time.Second, "how long a failed fetch is tried again before that")
+	fs.DurationVar(&f.timeout, "timeout", 0, "how long a server may take to begin an answer, or to send the next 16 KiB (default 15s and 10s)")
 	fs.StringVar(&f.endpoint, "endpoint", env.Getenv("AWS_ENDPOINT_URL"), "host or URL of the object store (default: $AWS_ENDPOINT_URL, else the store's own)")
 	fs.StringVar(&f.region, "region", "", "region of the object store")
 	fs.StringVar(&f.prefetch, "prefetch", "image", "fetch ahead: image (what it asks for), all, none")
@@ -180,7 +182,7 @@ func (f *sourceFlags) config(env *Env) (serve.Config, error) {
 	c = serve.Config{
 		Source: source.Options{
 			CacheDir: f.cacheDir, BlobDir: f.blobDir, PlainHTTP: f.plainHTTP, CertsDirs: splitDirs(f.certsDir), Platform: platform,
-			Endpoint: f.endpoint, Region: f.region, Outage: outage, RetryDeadline: f.retry, Log: logger,
+			Endpoint: f.endpoint, Region: f.region, Outage: outage, RetryDeadline: f.retry, Timeout: f.timeout, Log: logger,
 			Warn:     func(format string, args ...any) { fmt.Fprintf(env.Stderr, "sluice: "+format+"\n", args...) },
 			Fetching: fetchProgress(env),
 		},

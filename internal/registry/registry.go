@@ -84,6 +84,9 @@ type countingWriter struct {
 	n *atomic.Int64
 }
 
+// Unwrap lets http.ResponseController through.
+func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
 func (w *countingWriter) Write(p []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(p)
 	w.n.Add(int64(n))
