@@ -24,9 +24,11 @@
 // when the node was looked up. The root is 1. Paths do not occur. The server
 // answers each request once, with a [Status] and, if that is OK, a result.
 //
-// A [RawFileSystem] has a method for each operation. [NewServer] mounts and
-// returns a [Server]; its Serve method answers requests until the file system
-// is unmounted:
+// A [RawFileSystem] has a method for each operation; embed what
+// [NewDefaultRawFileSystem] returns, which answers ENOSYS to everything, and
+// write the methods that matter: Lookup, GetAttr, Read and ReadDir are a file
+// system that can be read. [NewServer] mounts and returns a [Server]; its
+// Serve method answers requests until the file system is unmounted:
 //
 //	server, err := fuse.NewServer(myFS, "/mnt", &fuse.MountOptions{Name: "myfs"})
 //	if err != nil { ... }
@@ -34,6 +36,10 @@
 //	err = server.WaitMount()
 //	...
 //	err = server.Unmount()
+//
+// To see what the kernel asks, and when it does not, set MountOptions.Debug:
+// each request and its answer is one line of the log. [Server.Running] lists
+// what is under way, with ages, [Server.Latency] how long it took.
 //
 // # References
 //
@@ -87,8 +93,9 @@
 // INTERRUPT. It does not mean that the thread is to be killed: Go programs
 // send themselves SIGURG all the time, timers send SIGALRM. Failing with EINTR
 // for each would break programs that expect file operations to finish, as they
-// do on local file systems. So by default only operations that can wait
-// without end are told; [InterruptMode] changes that. A told handler sees its
+// do on local file systems. So by default a handler is told only if its caller
+// has another signal waiting than the harmless ones, or if it waits for a lock;
+// [InterruptMode] changes that. A told handler sees its
 // channel cancel closed and should answer EINTR soon; it may also finish.
 //
 // # Deadlocks
@@ -111,6 +118,41 @@
 //     if another process has inherited its descriptor of the device. The
 //     descriptors here are closed on exec.
 //
+// # Slow back ends
+//
+// A handler may wait for a network or a disk; others go on meanwhile, and
+// thousands that wait cost goroutines and not threads. What to do about those
+// that wait too long:
+//
+//   - Answer later: take [Server.Answer] or [Request.Answer] to whoever gets
+//     the data, and return [Pending].
+//   - [Limit] bounds how many requests of a [Class] run, and their bytes, so
+//     that slow reads do not use up what a stat needs. Its Deadline closes the
+//     cancel channel; with Expired the caller gets an error at once, even if
+//     the handler never comes back.
+//   - MountOptions.RequestTimeout has the kernel end the whole session, as the
+//     last resort.
+//
+// Whatever happens, a caller must not wait for ever: one that waits for an
+// answer cannot be killed. So a panic in a handler is EIO, an operation without
+// a method ENOSYS, and a server that fails aborts its session.
+//
+// # The end of a session
+//
+// umount(8), or [Server.Unmount], ends a session when nobody uses the mount;
+// otherwise it fails with EBUSY. [Server.Shutdown] takes it out of the tree,
+// waits for the last user, and aborts when its context ends. If the process
+// dies the kernel ends the session: callers get ENOTCONN, and a dead mount
+// stays until it is unmounted (umount -l).
+//
+// Unless somebody else keeps the session: it is a descriptor of /dev/fuse and
+// what was agreed in INIT. [Server.Detach] hands a [Session] to another process,
+// which goes on with [Resume], for an upgrade that no caller notices. After
+// kill -9 the one who kept a [Server.Snapshot] can do the same; requests that
+// had been in handlers are served again ([Request.Resent]). Over io_uring the
+// kernel may fail, with ECANCELED, a few requests that it was just handing to
+// the process that was killed; over the device it fails none.
+//
 // # Memory and concurrency
 //
 // Methods of a file system are called by many goroutines at once unless
@@ -124,6 +166,7 @@
 // administrator has enabled it (module parameter enable_uring), through
 // io_uring, on the processor where the caller runs. MountOptions.Transport
 // chooses; by default the server takes what is there and faster.
+// [Server.Transport] tells which it is, and why not the other.
 //
 // # Sources
 //

@@ -44,6 +44,9 @@ func Run(t *testing.T, start func(t *testing.T) *Link) {
 		"late":       testLate,
 		"notify":     testNotify,
 		"close":      testClose,
+		"oversized":  testOversized,
+		"malformed":  testMalformed,
+		"hangup":     testHangup,
 	} {
 		t.Run(name, func(t *testing.T) { converse(t, start(t), f) })
 	}
@@ -328,5 +331,84 @@ func testClose(t *testing.T, c *conversation) {
 	}
 	if err := m.Slot.Reply(0, 16); err != nil {
 		m.Slot.Release()
+	}
+}
+
+// testOversized answers with more than there is room for: the caller gets EIO,
+// nobody reads beyond the room, and the session goes on.
+func testOversized(t *testing.T, c *conversation) {
+	for _, n := range []func(room int) int{
+		func(room int) int { return room + 1 }, func(int) int { return 1 << 40 }, func(int) int { return -1 },
+	} {
+		f := func(m *channel.Request) {
+			if err := m.Slot.Reply(0, n(len(m.Out))); err != nil {
+				m.Slot.Release()
+			}
+		}
+		c.handle.Store(&f)
+		if h, ok := wire.ParseOutHeader(c.call(wire.OpGetattr, make([]byte, 16))); !ok || h.Error != -int32(syscall.EIO) {
+			t.Errorf("%+v, want EIO", h)
+		}
+	}
+}
+
+// testMalformed sends messages that are no requests: those without a header are
+// dropped, what a header says of the length is the handler's to judge, and the
+// session goes on.
+func testMalformed(t *testing.T, c *conversation) {
+	for _, n := range []int{1, 16, 39} {
+		if err := c.Send(make([]byte, n)); err != nil {
+			t.Errorf("send %d bytes: %v", n, err)
+		}
+	}
+	seen := make(chan int, 8)
+	f := func(m *channel.Request) {
+		seen <- len(m.Header) + len(m.Args) + len(m.Payload)
+		m.Slot.Reply(syscall.EIO, 0)
+	}
+	c.handle.Store(&f)
+	for _, length := range []uint32{0, 39, 41, 1<<32 - 1} {
+		unique := c.unique.Add(2)
+		w := make(chan []byte, 1)
+		c.mu.Lock()
+		c.waiting[unique] = w
+		c.mu.Unlock()
+		h := wire.InHeader{Length: length, Opcode: wire.OpGetattr, Unique: unique, NodeID: 1}
+		if err := c.Send(append(wire.AppendInHeader(nil, h), make([]byte, 16)...)); err != nil {
+			t.Errorf("send: %v", err)
+		}
+		c.wait(w)
+		if n := <-seen; n < wire.InHeaderSize+16 {
+			t.Errorf("a message of %d bytes that says %d was handed on with %d", wire.InHeaderSize+16, length, n)
+		}
+	}
+}
+
+// testHangup ends the session while handlers have requests: Serve ends, and
+// their answers, which come later, harm nothing.
+func testHangup(t *testing.T, c *conversation) {
+	const n = 8
+	kept := make(chan *channel.Request, n)
+	f := func(m *channel.Request) { kept <- m }
+	c.handle.Store(&f)
+	for range n {
+		c.begin(wire.OpGetattr, make([]byte, 16))
+	}
+	var all []*channel.Request
+	for range n {
+		select {
+		case m := <-kept:
+			all = append(all, m)
+		case <-time.After(watchdog):
+			t.Fatalf("%d of %d requests arrive", len(all), n)
+		}
+	}
+	c.Hangup()
+	for i, m := range all {
+		if i%2 == 0 {
+			m.Slot.Release()
+		} else if m.Slot.Reply(0, 16) != nil {
+			m.Slot.Release()
+		}
 	}
 }
