@@ -1,6 +1,8 @@
 package profile
 
 import (
+	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"testing"
@@ -43,4 +45,26 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A pipe that is named as the output is written to, not replaced.
+func TestSaveLeavesWhatIsNoFile(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := exec.Command("mkfifo", pipe).Run(); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan []byte)
+	go func() {
+		b, _ := os.ReadFile(pipe)
+		read <- b
+	}()
+	if err := new(Profile).Save(pipe); err != nil {
+		t.Fatal(err)
+	}
+	if b := <-read; len(b) == 0 {
+		t.Error("nothing came through the pipe")
+	}
+	if fi, err := os.Stat(pipe); err != nil || fi.Mode()&os.ModeNamedPipe == 0 {
+		t.Errorf("the pipe became %v, %v", fi, err)
+	}
 }

@@ -83,6 +83,9 @@ func umount(ctx context.Context, env *Env, dir, path string, lazy bool) error {
 	} else {
 		err = mounts.Detach(point, lazy || mounts.Dead(point))
 	}
+	if _, still, lookupErr := mounts.Lookup(point); err != nil && lookupErr == nil && !still {
+		err = nil // somebody was quicker: a dead mount is taken away by whoever meets it
+	}
 	if errors.Is(err, mounts.ErrBusy) {
 		fmt.Fprintf(env.Stderr, "%s is busy:\n", path)
 		for _, u := range mounts.Users(info) {
