@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -215,6 +214,3 @@ func loadSaved(path string) (*description, error) {
 		return s.Config, nil
 	})
 }
-
-// plainName is what a reference is called in a command that a user can type.
-func plainName(ref Ref) string { return strings.TrimPrefix(ref.Text, "docker://") }

@@ -146,19 +146,6 @@ func RenameAt(dir int, s string, dir2 int, s2 string, flags uint32) syscall.Errn
 	return errno
 }
 
-// LinkAt gives a name in dir one more name in dir2.
-func LinkAt(dir int, s string, dir2 int, s2 string) syscall.Errno {
-	var n, n2 name
-	if errno := n.set(s); errno != 0 {
-		return errno
-	}
-	if errno := n2.set(s2); errno != 0 {
-		return errno
-	}
-	_, _, errno := syscall.Syscall6(unix.SYS_LINKAT, uintptr(dir), uintptr(unsafe.Pointer(&n)), uintptr(dir2), uintptr(unsafe.Pointer(&n2)), 0, 0)
-	return errno
-}
-
 // LinkFD gives the file behind fd a name in dir.
 func LinkFD(fd, dir int, s string) syscall.Errno {
 	var n name
