@@ -46,7 +46,7 @@ func (t *Target) openImage(ctx context.Context, ref source.Ref, c Config) error 
 	if c.Cache.Log == nil {
 		c.Cache.Log = c.Log
 	}
-	store, err := cache.Open(filepath.Join(c.Source.CacheDir, "chunks"), c.Cache)
+	store, err := openStore(filepath.Join(c.Source.CacheDir, "chunks"), c.Cache)
 	if err != nil {
 		return err
 	}

@@ -76,13 +76,14 @@ func isRefusal(err error) bool {
 }
 
 // Do runs f for one place after the other until one succeeds. The error is
-// that of the origin, if it was asked, else the last.
+// that of the origin, if it was asked, else the last; it says what the first
+// place said as well.
 func (p *Pool) Do(ctx context.Context, f func(i int) error) error {
 	return p.do(ctx, p.Order(), f)
 }
 
 func (p *Pool) do(ctx context.Context, order []int, f func(i int) error) error {
-	var last, origin error
+	var first, last, origin error
 	for _, i := range order {
 		err := f(i)
 		if ctx.Err() == nil {
@@ -91,13 +92,31 @@ func (p *Pool) do(ctx context.Context, order []int, f func(i int) error) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
+		if first == nil {
+			first = err
+		}
 		last = err
 		if i == len(p.places)-1 {
 			origin = err
 		}
 	}
 	if origin != nil {
-		return origin
+		last = origin
 	}
-	return last
+	return afterOther(last, first)
 }
+
+// afterOther is err with what another place had said before.
+func afterOther(err, before error) error {
+	if before == nil || before == err {
+		return err
+	}
+	return &othersError{err, before}
+}
+
+// othersError is an error after that of another place. What it is is decided
+// by the last one alone.
+type othersError struct{ last, before error }
+
+func (e *othersError) Error() string { return e.last.Error() + "; before that " + e.before.Error() }
+func (e *othersError) Unwrap() error { return e.last }
