@@ -57,7 +57,7 @@ func (f *daemonFlags) add(fs *pflag.FlagSet, env *Env) {
 	fs.StringVar(&f.id, "id", "", "name of this daemon")
 	fs.StringVar(&f.logLevel, "log-level", "", "trace, debug, info, warn or error (default info)")
 	fs.StringVar(&f.logFile, "log-file", "", "path of the log (default standard error)")
-	fs.StringVar(&f.transport, "transport", "", "device or uring (default: what can be handed over; device)")
+	fs.StringVar(&f.transport, "transport", "", "device or uring (default uring where it can be had, device under a supervisor)")
 	fs.BoolVar(&f.upgrade, "upgrade", false, "take over from the daemon on the same socket")
 	fs.BoolVar(&f.waitTakeOver, "wait", false, "wait in state INIT until the API is told to take over from the supervisor")
 	fs.BoolVar(&f.writable, "writable", false, "mount read-write")
@@ -112,7 +112,10 @@ func (f *daemonFlags) settings(env *Env) (*daemon.Config, error) {
 	}
 	switch fuse.Transport(c.Transport) {
 	case fuse.TransportAuto:
-		c.Transport = string(fuse.TransportDevice)
+		// Rings can be handed over, but a kill -9 gives callers errors.
+		if f.push || c.Supervisor != "" || c.FDStore {
+			c.Transport = string(fuse.TransportDevice)
+		}
 	case fuse.TransportDevice, fuse.TransportURing:
 	default:
 		return nil, usageError{fmt.Errorf("--transport %q: device or uring", c.Transport)}

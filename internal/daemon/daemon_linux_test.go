@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/sluicefs/sluice/api"
+	"github.com/sluicefs/sluice/fuse"
+	"github.com/sluicefs/sluice/internal/testenv"
 )
 
 // run runs a daemon in this process and returns its API's socket.
@@ -301,11 +303,19 @@ func TestIntegrationTakeOver(t *testing.T) {
 // A new daemon takes the place of the old one on the same socket; a file that
 // is open stays open.
 func TestIntegrationUpgrade(t *testing.T) {
+	t.Run("device", func(t *testing.T) { upgrade(t, fuse.TransportDevice) })
+	t.Run("uring", func(t *testing.T) {
+		testenv.URing(t)
+		upgrade(t, fuse.TransportURing)
+	})
+}
+
+func upgrade(t *testing.T, transport fuse.Transport) {
 	img, more := makeImage(t, 6), makeImage(t, 7)
 	mnt, dir := mountDir(t), t.TempDir()
 	c := childOptions{
 		Mountpoint: mnt, CacheDir: filepath.Join(dir, "cache"), Socket: filepath.Join(dir, "api.sock"),
-		Specs: []Spec{img.spec("/a"), more.spec("/b/c")},
+		Specs: []Spec{img.spec("/a"), more.spec("/b/c")}, Transport: transport,
 	}
 	p := startChild(t, c)
 	waitState(t, c.Socket, Running)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluicefs/sluice/fuse"
 	"github.com/sluicefs/sluice/image/build"
 	"github.com/sluicefs/sluice/internal/testenv"
 	"github.com/sluicefs/sluice/storage"
@@ -35,6 +37,7 @@ type childOptions struct {
 	Upgrade, Push, Resume, FDStore           bool
 	Specs                                    []Spec
 	Patience                                 time.Duration
+	Transport                                fuse.Transport // default the device
 }
 
 // readerEnv has what a process that only reads is to read: the process that
@@ -68,7 +71,7 @@ func runChild(text string) int {
 	defer stop()
 	d := New(Options{
 		ID: "test", Mountpoint: c.Mountpoint, Supervisor: c.Supervisor, CacheDir: c.CacheDir,
-		OpenLess: true, Resend: true, Transport: "device", Push: c.Push, FDStore: c.FDStore,
+		OpenLess: true, Resend: true, Transport: cmp.Or(c.Transport, fuse.TransportDevice), Push: c.Push, FDStore: c.FDStore,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err := d.Run(ctx, RunOptions{Socket: c.Socket, Stop: c.Patience, Getenv: os.Getenv, From: c.From, Resume: c.Resume, Upgrade: c.Upgrade, Specs: c.Specs}); err != nil {
