@@ -56,11 +56,14 @@ func daemonize(ctx context.Context, env *Env, flags *pflag.FlagSet, f *mountFlag
 	if err != nil {
 		return fmt.Errorf("start in the background: %w", err)
 	}
-	go func() { // a caller that gives up takes the process along
-		<-ctx.Done()
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-	}()
-	if b, _ := io.ReadAll(io.LimitReader(r, 16)); string(b) == "ready" {
+	ctx, stop := untilEnded(ctx)
+	defer stop()
+	// A caller that gives up takes the process along.
+	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })()
+	words := newEcho(env.Stderr, path, from)
+	b, _ := io.ReadAll(io.LimitReader(r, 16))
+	words.end(string(b) == "ready")
+	if string(b) == "ready" {
 		fmt.Fprintf(env.Stderr, "%s is mounted on %s (process %d, log %s)\n", args[0], point, cmd.Process.Pid, path)
 		return cmd.Process.Release()
 	}
