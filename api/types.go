@@ -27,6 +27,12 @@ type MountRequest struct {
 	PrefetchFiles []string `json:"prefetch_files,omitempty"` // to fetch ahead
 	Record        bool     `json:"record,omitempty"`         // keep what is read
 	Overlay       *Overlay `json:"overlay,omitempty"`
+
+	// For directories: "auto", "none" or "always", and owners as
+	// "in the mount:below:how many".
+	CachePolicy string   `json:"cache_policy,omitempty"`
+	UIDMap      []string `json:"uid_map,omitempty"`
+	GIDMap      []string `json:"gid_map,omitempty"`
 }
 
 // Overlay makes a mount writable.

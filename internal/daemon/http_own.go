@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluicefs/sluice/api"
 	"github.com/sluicefs/sluice/fuse"
+	"github.com/sluicefs/sluice/internal/passthrough"
 	"github.com/sluicefs/sluice/internal/serve"
 	"github.com/sluicefs/sluice/vfs"
 )
@@ -116,6 +117,7 @@ func (s *server) putMount(r *http.Request) (any, error) {
 	spec := Spec{
 		Path: pathOf(r), Type: in.Type, Source: in.Source, Config: in.Config,
 		Prefetch: in.PrefetchFiles, Record: in.Record,
+		Cache: passthrough.Cache(in.CachePolicy), UIDMap: in.UIDMap, GIDMap: in.GIDMap,
 	}
 	if in.Overlay != nil {
 		spec.Overlay = &Overlay{Upper: in.Overlay.Upper, Work: in.Overlay.Work}
