@@ -88,6 +88,13 @@ type MetaLoader interface {
 	LoadMeta(ctx context.Context, b storage.Backend) error
 }
 
+// Trimmer is implemented by trees whose metadata is a mapped file.
+type Trimmer interface {
+	// Trim gives memory back that the metadata takes and that can be had
+	// from the file again. It may run beside other methods, but Close.
+	Trim()
+}
+
 // Info is what an image says of itself.
 type Info struct {
 	Format     string // "rafs v6", "rafs v5", "erofs"

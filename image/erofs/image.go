@@ -263,5 +263,8 @@ func (im *Image) Info() image.Info {
 	return info
 }
 
+// Trim is that of image.Trimmer.
+func (im *Image) Trim() { im.m.Trim() }
+
 // Close gives the mapping back.
 func (im *Image) Close() error { return im.m.Close() }

@@ -418,5 +418,8 @@ func (t *V5) Info() image.Info {
 	}
 }
 
+// Trim is that of image.Trimmer.
+func (t *V5) Trim() { t.m.Trim() }
+
 // Close gives the mapping back.
 func (t *V5) Close() error { return t.m.Close() }

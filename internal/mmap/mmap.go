@@ -35,6 +35,7 @@ type Map struct {
 	data  []byte
 	lo    uintptr
 	unmap func([]byte) error
+	file  bool // the bytes are a file's, and can be had from it again
 }
 
 // Open maps the whole of the file called name. The file must be regular.
@@ -66,7 +67,9 @@ func File(f *os.File) (*Map, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", f.Name(), err)
 	}
-	return newMap(data, unmap), nil
+	m := newMap(data, unmap)
+	m.file = unmap != nil
+	return m, nil
 }
 
 // Anonymous returns n zero bytes that are not on the heap and may be
@@ -107,6 +110,15 @@ func newMap(data []byte, unmap func([]byte) error) *Map {
 
 // Bytes returns the mapped bytes, valid until Close.
 func (m *Map) Bytes() []byte { return m.data }
+
+// Trim gives the pages of a mapped file back: they stop to count as memory of
+// this process, stay in the system's cache of files as long as that has room,
+// and come back when they are read again.
+func (m *Map) Trim() {
+	if m.file && m.data != nil {
+		trim(m.data)
+	}
+}
 
 // Close gives the mapping back. A second call does nothing.
 func (m *Map) Close() error {

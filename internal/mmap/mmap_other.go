@@ -17,3 +17,5 @@ func mapFile(f *os.File, n int) ([]byte, func([]byte) error, error) {
 func mapAnonymous(n int) ([]byte, func([]byte) error, error) {
 	return make([]byte, n), nil, nil
 }
+
+func trim([]byte) {}

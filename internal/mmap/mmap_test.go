@@ -1,6 +1,7 @@
 package mmap_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -71,5 +72,33 @@ func TestOnlyFilesAreMapped(t *testing.T) {
 	if m, err := mmap.Open(t.TempDir()); err == nil {
 		m.Close()
 		t.Error("a directory: got no error")
+	}
+}
+
+func TestTrimKeepsTheBytes(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "f")
+	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<14)
+	if err := os.WriteFile(name, want, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := mmap.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for range 3 {
+		if !bytes.Equal(m.Bytes(), want) {
+			t.Fatal("the bytes changed")
+		}
+		m.Trim()
+	}
+	a, err := mmap.Anonymous(4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	copy(a.Bytes(), "kept")
+	if a.Trim(); string(a.Bytes()[:4]) != "kept" {
+		t.Error("memory without a file was trimmed")
 	}
 }

@@ -17,3 +17,6 @@ func mapAnonymous(n int) ([]byte, func([]byte) error, error) {
 	data, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	return data, unix.Munmap, err
 }
+
+// trim drops clean pages; that it cannot is no error.
+func trim(data []byte) { _ = unix.Madvise(data, unix.MADV_DONTNEED) }

@@ -96,6 +96,9 @@ func (t *Target) show(img *source.Image, store *cache.Cache, c Config) error {
 			prof.Reads = append(prof.Reads, profile.Read{Path: path})
 		}
 	}
+	if tree, ok := img.Tree.(image.Trimmer); ok {
+		t.closers = append(t.closers, keepSmall(tree))
+	}
 	i.pre = newPrefetcher(img.Tree, i.reader, c.Prefetch, prof, i.log)
 	t.closers = append(t.closers, i.pre)
 	t.FS, t.Image, t.Type = i.FS, i, "image"
