@@ -193,7 +193,7 @@ func (s *Server) session(quiet bool) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := duplicate(t.Files())
+	files, err := t.Files()
 	if err != nil {
 		return nil, fmt.Errorf("hand over: %w", err)
 	}

@@ -29,20 +29,6 @@ func resumeChannel(st *sessionState, sess *Session, opts *MountOptions) (channel
 	return nil, fmt.Errorf("%w: a session over %q cannot be resumed", errState, st.Transport)
 }
 
-// duplicate returns copies of fds, close-on-exec.
-func duplicate(fds []int) ([]int, error) {
-	var dup []int
-	for _, fd := range fds {
-		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-		if err != nil {
-			closeAll(dup)
-			return nil, fmt.Errorf("duplicate descriptor %d: %w", fd, err)
-		}
-		dup = append(dup, n)
-	}
-	return dup, nil
-}
-
 func closeAll(fds []int) {
 	for _, fd := range fds {
 		unix.Close(fd)
@@ -60,7 +46,7 @@ func (s *Session) Close() error {
 // Duplicate returns a copy that owns descriptors of its own, so that one can
 // be kept and one given to Resume.
 func (s *Session) Duplicate() (*Session, error) {
-	files, err := duplicate(s.Files)
+	files, err := sys.DuplicateFDs(s.Files...)
 	if err != nil {
 		return nil, err
 	}

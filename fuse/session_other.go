@@ -18,8 +18,6 @@ func resumeChannel(*sessionState, *Session, *MountOptions) (channel.Channel, err
 	return nil, errHandover()
 }
 
-func duplicate([]int) ([]int, error) { return nil, errHandover() }
-
 // Close does nothing on this system.
 func (s *Session) Close() error { return nil }
 

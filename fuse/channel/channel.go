@@ -196,9 +196,9 @@ type Transferable interface {
 	// not return yet. A nil error is final; after an error receiving goes on.
 	Pause() error
 
-	// Files returns the open descriptors that the successor needs, the one
-	// that was mounted first. They stay the channel's.
-	Files() []int
+	// Files returns duplicates, close-on-exec, of the descriptors that the
+	// successor needs, the one that was mounted first. They are the caller's.
+	Files() ([]int, error)
 
 	// Describe returns what the successor's channel needs to know besides
 	// Params (ring geometry, the order of Files), as bytes that only the same

@@ -61,3 +61,19 @@ func ReceiveFDs(sock int, msg []byte) (n int, fds []int, err error) {
 	}
 	return n, fds, nil
 }
+
+// DuplicateFDs returns copies of fds, close-on-exec, or none at all.
+func DuplicateFDs(fds ...int) ([]int, error) {
+	var dup []int
+	for _, fd := range fds {
+		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			for _, fd := range dup {
+				unix.Close(fd)
+			}
+			return nil, fmt.Errorf("duplicate descriptor %d: %w", fd, err)
+		}
+		dup = append(dup, n)
+	}
+	return dup, nil
+}

@@ -333,10 +333,13 @@ func (c *Channel) Pause() error {
 }
 
 // Files implements [channel.Transferable].
-func (c *Channel) Files() []int {
+func (c *Channel) Files() ([]int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append([]int{c.fd}, c.clones...)
+	if c.closed {
+		return nil, channel.ErrEnded
+	}
+	return sys.DuplicateFDs(append([]int{c.fd}, c.clones...)...)
 }
 
 // describeVersion is the first byte of what Describe gives.
@@ -346,7 +349,10 @@ const describeVersion = 1
 // descriptors, 4 bytes; largest payload, 8 bytes; little endian.
 func (c *Channel) Describe() ([]byte, error) {
 	b := []byte{describeVersion}
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(c.Files())))
+	c.mu.Lock()
+	n := 1 + len(c.clones)
+	c.mu.Unlock()
+	b = binary.LittleEndian.AppendUint32(b, uint32(n))
 	return binary.LittleEndian.AppendUint64(b, uint64(c.opts.MaxPayload)), nil
 }
 

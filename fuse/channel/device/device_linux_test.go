@@ -324,11 +324,11 @@ func TestPauseLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dup, err := unix.Dup(k.c.Files()[0])
+	files, err := k.c.Files()
 	if err != nil {
 		t.Fatal(err)
 	}
-	next, err := Resume([]int{dup}, desc, Options{})
+	next, err := Resume(files, desc, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,12 +85,14 @@ type Channel struct {
 	resumed  bool        // the slots are those of a predecessor
 	unshared string      // why there is no region
 
+	sharing sync.Mutex // guards ties, and region's being closed; a leaf
+	ties    [2]int     // our socket and the successor's, if there are any
+
 	mu     sync.Mutex
 	why    string          // why the rings are not in use
 	begun  bool            // the rings are set up
 	agreed *channel.Params // Start came before Serve
 	region *region         // nil: each queue has memory of its own
-	ties   [2]int          // our socket and the successor's, if there are any
 }
 
 // New makes a channel that serves the session of fd over io_uring and dev, a
@@ -195,10 +197,7 @@ func (c *Channel) free() {
 		for _, q := range c.queues {
 			q.free()
 		}
-		if c.region != nil {
-			c.region.close()
-		}
-		c.untie()
+		c.unshare()
 	}
 }
 

@@ -52,7 +52,7 @@ func FuzzAssess(f *testing.F) {
 		ne.PutUint32(head[sizeAt:], size)
 		copy(head[savedAt:], head[:channel.HeaderSize])
 		copy(head[inputAt:], saved)
-		if s.assess() == redo && s.lend(0) && len(s.req.Payload) > len(payload) {
+		if s.assess() == redo && s.lend() && len(s.req.Payload) > len(payload) {
 			t.Errorf("a payload of %d bytes", len(s.req.Payload))
 		}
 	})

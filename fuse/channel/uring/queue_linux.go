@@ -306,17 +306,17 @@ func (q *queue) turnOf(s *slot, res int32) bool {
 		return true
 	}
 	q.place(s)
-	ticket := q.turn.Begin()
-	if !s.lend(ticket) {
-		q.turn.End(ticket)
+	if !s.lend() {
 		q.commit(s)
 		return true
 	}
 	if int(q.lost.Load()) >= q.c.maxLost {
-		q.turn.End(ticket)
 		q.serveAway(s)
 		return true
 	}
+	// From here until End the turn may be stolen.
+	ticket := q.turn.Begin()
+	s.ticket = ticket
 	q.c.monitor.Wake()
 	q.c.handler.Handle(&s.req)
 	if !q.turn.End(ticket) {
@@ -343,7 +343,6 @@ func (q *queue) turnOf(s *slot, res int32) bool {
 // block: more of those would each keep a thread, because owners are locked to
 // theirs.
 func (q *queue) serveAway(s *slot) {
-	s.ticket = noTicket
 	s.state.Store(pending)
 	q.c.out.Add(1)
 	q.hold()

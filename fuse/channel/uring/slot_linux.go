@@ -106,7 +106,7 @@ func (s *slot) commitID() uint64 { return binary.NativeEndian.Uint64(s.head[comm
 
 // lend prepares the request for the handler. It reports false if the kernel's
 // header makes no sense; the answer is then EIO already.
-func (s *slot) lend(ticket uint64) bool {
+func (s *slot) lend() bool {
 	s.registered = true
 	n := int(binary.NativeEndian.Uint32(s.head[payloadAt:]))
 	if n > len(s.payload) {
@@ -115,7 +115,7 @@ func (s *slot) lend(ticket uint64) bool {
 	}
 	s.trim()
 	s.used = n
-	s.ticket = ticket
+	s.ticket = noTicket
 	s.req.Payload = s.payload[:n:n]
 	s.req.Resent, s.again = s.again, false
 	s.take(n)

@@ -93,16 +93,30 @@ func (c *Channel) Pause() error {
 
 // Files implements [channel.Transferable]: those of the device, and then the
 // shared memory and the successor's socket.
-func (c *Channel) Files() []int {
+func (c *Channel) Files() ([]int, error) {
 	dev, r, err := c.transferable()
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	files := dev.Files()
-	if r != nil && c.tie() == nil {
-		files = append(files, r.fd, c.ties[1])
+	if r == nil {
+		return dev.Files()
 	}
-	return files
+	c.sharing.Lock()
+	defer c.sharing.Unlock()
+	if err := c.tie(); err != nil {
+		return nil, err
+	}
+	ours, err := sys.DuplicateFDs(r.fd, c.ties[1])
+	if err != nil {
+		return nil, err
+	}
+	files, err := dev.Files()
+	if err != nil {
+		unix.Close(ours[0])
+		unix.Close(ours[1])
+		return nil, err
+	}
+	return append(files, ours...), nil
 }
 
 // Describe implements [channel.Transferable].
@@ -114,9 +128,6 @@ func (c *Channel) Describe() ([]byte, error) {
 	b, err := dev.Describe()
 	if err != nil || r == nil {
 		return b, err
-	}
-	if err := c.tie(); err != nil {
-		return nil, fmt.Errorf("FUSE over io_uring: %w", err)
 	}
 	if c.pausing.Load() {
 		c.settle()
@@ -148,18 +159,25 @@ func (c *Channel) lent() (n int) {
 	return n
 }
 
-// tie makes the pair of sockets, once.
+// tie makes the pair of sockets, once. sharing is held.
 func (c *Channel) tie() (err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if c.freed.Load() {
+		return channel.ErrEnded
+	}
 	if c.ties == [2]int{} {
 		c.ties, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	}
 	return err
 }
 
-// untie closes the pair: nothing here writes to the shared memory any more.
-func (c *Channel) untie() {
+// unshare frees the region and closes the pair: nothing here writes to the
+// shared memory any more.
+func (c *Channel) unshare() {
+	c.sharing.Lock()
+	defer c.sharing.Unlock()
+	if c.region != nil {
+		c.region.close()
+	}
 	if c.ties != [2]int{} {
 		unix.Close(c.ties[0])
 		unix.Close(c.ties[1])
@@ -178,22 +196,32 @@ func (c *Channel) fill() {
 			next = time.Now().Add(fillAgain)
 			clear(made)
 		}
-		missing := 0
-		for _, q := range c.queues {
-			n := q.idle()
-			missing += n
-			var kicks []sys.Kick
-			for ; made[q.cpu] < n; made[q.cpu]++ {
-				if k, err := sys.StartKick(c.path(), q.cpu, 1); err == nil {
-					kicks = append(kicks, k)
-				}
-			}
-			go reap(kicks)
-		}
-		if missing == 0 || c.stop.Load() {
+		if c.fillOnce(made) == 0 {
 			return
 		}
 	}
+}
+
+// fillOnce has requests made for entries that are not held, as far as they have
+// not been made, and returns how many entries there are of those.
+func (c *Channel) fillOnce(made []int) (missing int) {
+	c.sharing.Lock()
+	defer c.sharing.Unlock()
+	if c.stop.Load() || c.freed.Load() {
+		return 0
+	}
+	for _, q := range c.queues {
+		n := q.idle()
+		missing += n
+		var kicks []sys.Kick
+		for ; made[q.cpu] < n; made[q.cpu]++ {
+			if k, err := sys.StartKick(c.path(), q.cpu, 1); err == nil {
+				kicks = append(kicks, k)
+			}
+		}
+		go reap(kicks)
+	}
+	return missing
 }
 
 func reap(kicks []sys.Kick) {

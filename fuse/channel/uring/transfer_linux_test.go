@@ -53,20 +53,20 @@ func TestJournal(t *testing.T) {
 		want    recovery
 	}{
 		{"not seen", lookup, "name\x00", func(*slot) {}, redo},
-		{"taken", lookup, "name\x00", func(s *slot) { s.lend(0) }, redo},
+		{"taken", lookup, "name\x00", func(s *slot) { s.lend() }, redo},
 		{"half answered", lookup, "name\x00", func(s *slot) {
-			s.lend(0)
+			s.lend()
 			copy(s.req.Out, bytes.Repeat([]byte{0xff}, 128))
 			binary.NativeEndian.PutUint32(s.head[errorAt:], 0)
 			binary.NativeEndian.PutUint32(s.head[payloadAt:], 128)
 		}, redo},
 		{"half answered ioctl", ioctl, long, func(s *slot) {
-			s.lend(0)
+			s.lend()
 			copy(s.req.Out, bytes.Repeat([]byte{0xff}, len(long)))
 			binary.NativeEndian.PutUint32(s.head[errorAt:], 0)
 		}, redo},
 		{"answered", lookup, "name\x00", func(s *slot) {
-			s.lend(0)
+			s.lend()
 			s.fill(unix.ENOENT, 0)
 		}, resend},
 	} {
@@ -82,7 +82,7 @@ func TestJournal(t *testing.T) {
 				return
 			}
 			s.again = true
-			if !s.lend(0) || !s.req.Resent {
+			if !s.lend() || !s.req.Resent {
 				t.Error("the request is not lent as one that is served again")
 			}
 			if !bytes.Equal(s.req.Header, header) || string(s.req.Payload) != test.payload {
