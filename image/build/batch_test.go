@@ -12,13 +12,13 @@ import (
 // stored. What is in a batch does not depend on that.
 func TestBatchesOfRepeatedFiles(t *testing.T) {
 	var lines []string
-	for i := range 6000 {
-		lines = append(lines, fmt.Sprintf("f %d %s", i, text(uint64(i*i%1500), 1000+i%7)))
+	for i := range 3000 {
+		lines = append(lines, fmt.Sprintf("f %d %s", i, text(uint64(i*i%800), 1000+i%7)))
 	}
 	layer := bytesLayer("layer", archive(t, lines...))
 	var first string
-	for _, parallel := range []int{1, 8, 8, 3} {
-		opt := Options{Parallel: parallel, BatchSize: 256 << 10, Compressor: storage.Zstd}
+	for _, parallel := range []int{1, 8, 3} {
+		opt := Options{Parallel: parallel, BatchSize: 128 << 10, Compressor: storage.Zstd}
 		_, res, dir := create(t, Tars(layer), opt)
 		got := fmt.Sprint(res.Blobs, res.DedupChunks, hashFile(t, filepath.Join(dir, "image.boot")))
 		if first == "" {

@@ -33,11 +33,13 @@ func TestCutterGolden(t *testing.T) {
 }
 
 func TestCutterBounds(t *testing.T) {
-	for _, largest := range []uint32{4096, 64 << 10, 1 << 20} {
+	const size = 2 << 20
+	for _, largest := range []uint32{4096, 64 << 10, 256 << 10} {
 		c := newCutter(largest)
-		for name, p := range map[string][]byte{"zeros": make([]byte, 5<<20), "random": randomBytes(5, 5<<20), "text": text(9, 5<<20)} {
+		for name, p := range map[string][]byte{"zeros": make([]byte, size), "random": randomBytes(5, size), "text": text(9, size)} {
 			chunks, smallest := 0, c.max
-			for size := len(p); len(p) > 0; chunks++ {
+			for len(p) > 0 {
+				chunks++
 				n := c.end(p)
 				if n <= 0 || n > c.max || n > len(p) {
 					t.Fatalf("%s: chunk of %d bytes at %d of %d, the largest is %d", name, n, size-len(p), size, c.max)
@@ -49,8 +51,8 @@ func TestCutterBounds(t *testing.T) {
 			if smallest < c.min {
 				t.Errorf("%s: smallest chunk: got %d bytes, want at least %d", name, smallest, c.min)
 			}
-			if name == "random" && (chunks < 5<<20/(2*c.avg) || chunks > 2*(5<<20)/c.avg) {
-				t.Errorf("largest %d: got %d chunks of %d bytes, want an average near %d", largest, chunks, 5<<20, c.avg)
+			if name == "random" && (chunks < size/(2*c.avg) || chunks > 2*size/c.avg) {
+				t.Errorf("largest %d: got %d chunks of %d bytes, want an average near %d", largest, chunks, size, c.avg)
 			}
 		}
 	}
