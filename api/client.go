@@ -111,7 +111,8 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 
 func get[T any](ctx context.Context, c *Client, path string) (T, error) {
 	var v T
-	return v, c.Do(ctx, http.MethodGet, path, nil, &v)
+	err := c.Do(ctx, http.MethodGet, path, nil, &v)
+	return v, err
 }
 
 // mountPath is the resource of a mount.
@@ -155,7 +156,8 @@ func (c *Client) DeleteMount(ctx context.Context, path string, lazy bool) error 
 // Profile returns what was read of a mount with Record, as a profile file.
 func (c *Client) Profile(ctx context.Context, path string) ([]byte, error) {
 	var b []byte
-	return b, c.Do(ctx, http.MethodGet, "/v1/profile?path="+url.QueryEscape(path), nil, &b)
+	err := c.Do(ctx, http.MethodGet, "/v1/profile?path="+url.QueryEscape(path), nil, &b)
+	return b, err
 }
 
 // Requests lists what waits for an answer, the oldest first.
@@ -176,7 +178,8 @@ func (c *Client) Caches(ctx context.Context) ([]Cache, error) {
 // Trim makes caches smaller.
 func (c *Client) Trim(ctx context.Context, t Trim) (Trimmed, error) {
 	var v Trimmed
-	return v, c.Do(ctx, http.MethodPost, "/v1/caches/trim", t, &v)
+	err := c.Do(ctx, http.MethodPost, "/v1/caches/trim", t, &v)
+	return v, err
 }
 
 // SetLog sets the log level.

@@ -45,7 +45,8 @@ func measure(o *options, r *row, s *server) (sample, error) {
 		return sample{}, fmt.Errorf("client: %w", err)
 	}
 	var m sample
-	return m, json.Unmarshal(out, &m)
+	err = json.Unmarshal(out, &m)
+	return m, err
 }
 
 // runClient is that process: it measures and prints a sample.

@@ -113,9 +113,11 @@ func (z *zfile) fullIndex(lcn uint64) (x zindex, err error) {
 	le := binary.LittleEndian
 	x = zindex{lcn: lcn, kind: uint8(le.Uint16(b) & 3), offset: uint32(le.Uint16(b[2:])), block: le.Uint32(b[4:])}
 	if x.kind == clusterNonHead {
-		return x, z.setBack(&x, uint32(le.Uint16(b[4:])))
+		err = z.setBack(&x, uint32(le.Uint16(b[4:])))
+	} else {
+		err = z.checkOffset(&x)
 	}
-	return x, z.checkOffset(&x)
+	return x, err
 }
 
 func (z *zfile) checkOffset(x *zindex) error {
@@ -196,7 +198,8 @@ func (z *zfile) compactIndex(lcn uint64) (x zindex, err error) {
 	x = zindex{lcn: lcn, kind: kind, offset: v}
 	if kind == clusterNonHead {
 		if i+1 < p.count || v&blockCount != 0 {
-			return x, z.setBack(&x, v)
+			err = z.setBack(&x, v)
+			return x, err
 		}
 		// The last of a pack has the distance to the next head; that to its
 		// own follows from the one before.

@@ -13,7 +13,8 @@ func (t *V6) setNeighbours() {
 	}
 	for i, b := range t.blobs {
 		b.Neighbour = func(index uint32) (c storage.Chunk, ok bool) {
-			return c, index < b.ChunkCount && t.neighbour(&c, i, index) == nil
+			ok = index < b.ChunkCount && t.neighbour(&c, i, index) == nil
+			return c, ok
 		}
 	}
 }

@@ -46,7 +46,8 @@ func (c *nydusctl) do(ctx context.Context, method, path string, in any) ([]byte,
 	client := api.Dial(c.sock)
 	defer client.Close()
 	var b []byte
-	return b, client.Do(ctx, method, path, in, &b)
+	err := client.Do(ctx, method, path, in, &b)
+	return b, err
 }
 
 // show asks and prints.
