@@ -93,6 +93,9 @@ type slowOp struct {
 func TestIntegrationTakeOver(t *testing.T) {
 	testenv.Root(t) // directories need file handles
 	testenv.MountFUSE(t)
+	if testing.Short() {
+		*upgrades, *kills = min(*upgrades, 2), min(*kills, 2)
+	}
 	for _, c := range []struct{ name, extra string }{
 		{"passthrough", ""},
 		{"ordinary", `passthrough = "off"`},
