@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // account is whom the command runs as.
@@ -82,11 +83,15 @@ func lookupGroup(name, path string) (uint32, error) {
 
 // eachLine calls f with the fields of each line that has n or more.
 func eachLine(path string, n int, f func(fields []string)) error {
-	file, err := os.Open(path)
+	// The file is the image's: opening a pipe would wait for a writer.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
+	if fi, err := file.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
 	s := bufio.NewScanner(file)
 	for s.Scan() {
 		if fields := strings.Split(s.Text(), ":"); len(fields) >= n {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 )
 
@@ -43,6 +44,13 @@ func TestLookupUser(t *testing.T) {
 		if a, err := lookupUser(spec, passwd, group); err == nil {
 			t.Errorf("%q: got %+v", spec, a)
 		}
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := lookupUser("app", pipe, group); err == nil {
+		t.Errorf("a pipe as /etc/passwd: got %+v", a)
 	}
 	if a, err := lookupUser("", filepath.Join(dir, "none"), group); err != nil || a.uid != 0 || a.home != "/root" {
 		t.Errorf("without a passwd file: %+v, %v", a, err)
