@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -26,6 +27,10 @@ const asProgram = "SLUICE_E2E_MAIN"
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) == "1" {
 		os.Exit(cli.Main(context.Background(), cli.OSEnv(), os.Args))
+	}
+	if kind := os.Getenv(asServer); kind != "" {
+		fmt.Fprintln(os.Stderr, runServer(kind, os.Getenv(asServer+"_ADDR")))
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
