@@ -27,10 +27,9 @@ type protocolFS struct {
 	setuid bool   // files look like programs with the bits set
 	group  uint32 // of the root
 
-	mu     sync.Mutex
-	notes  []string
-	locked bool
-	free   chan struct{} // closed when the lock of SetLkw is free
+	mu    sync.Mutex
+	notes []string
+	free  chan struct{} // closed when the lock of SetLkw is free
 }
 
 func newProtocolFS() *protocolFS {
