@@ -161,7 +161,7 @@ func newFaultBench(t *testing.T, args ...string) *faultBench {
 	boot, blob := b.image(src, "img", storage.None)
 	r := b.registry(registry.Options{Wrap: f.wrap(filepath.Base(blob))})
 	ref := b.push(r.Addr, boot, blob)
-	args = append(args, "--prefetch=none", "--retry=2s", ref, f.mnt)
+	args = append(append([]string{"--prefetch=none", "--retry=2s"}, args...), ref, f.mnt)
 	f.cmd, f.log = b.foreground(args...)
 	return f
 }
@@ -355,7 +355,7 @@ func TestIntegrationReadsWaitForTheRegistry(t *testing.T) {
 
 // A server that lets bytes drip is given up, not waited for.
 func TestIntegrationSlowTrickle(t *testing.T) {
-	f := newFaultBench(t, "--on-outage=error", "--timeout=300ms")
+	f := newFaultBench(t, "--on-outage=error", "--timeout=2s", "--retry=1m")
 	end := make(chan struct{})
 	f.set(once(func(w http.ResponseWriter, r *http.Request, _ int, ok http.Handler) {
 		rec := httptest.NewRecorder()
