@@ -12,6 +12,9 @@ import (
 // may not keep the bits, but for FALLOCATE and COPY_FILE_RANGE, for which the
 // user decides. A file system below removes capabilities by itself.
 
+// groupExec is S_IXGRP, which package syscall lacks on other systems.
+const groupExec = 0o010
+
 // setIDDropper is a node or a handle that takes the bits away at little cost.
 type setIDDropper interface {
 	dropSetID(by *fuse.Caller) syscall.Errno
@@ -21,7 +24,7 @@ type setIDDropper interface {
 // written to it. Without the execution bit of the group the set-group-id bit
 // means something else, and stays if a member of the group writes.
 func withoutSetID(mode, gid uint32, by *fuse.Caller) uint32 {
-	if mode&syscall.S_IXGRP != 0 || mode&syscall.S_ISGID != 0 && by.Gid != gid && !inGroup(by.Pid, gid) {
+	if mode&groupExec != 0 || mode&syscall.S_ISGID != 0 && by.Gid != gid && !inGroup(by.Pid, gid) {
 		mode &^= syscall.S_ISGID
 	}
 	return mode &^ syscall.S_ISUID
