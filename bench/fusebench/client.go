@@ -21,8 +21,11 @@ import (
 // sample is one measurement. CPU times are microseconds an operation; for
 // seqread, seqwrite and readdir an operation is a whole call or listing.
 type sample struct {
-	Rate, Server, Total, P50 float64
-	Switches                 float64 // of the server's threads, for each operation
+	Rate     float64 `json:"rate"`
+	Server   float64 `json:"server"`
+	Total    float64 `json:"total"`
+	P50      float64 `json:"p50"`
+	Switches float64 `json:"switches"` // of the server's threads, for each operation
 }
 
 // measure has a process of its own be the clients of a row: with nothing else

@@ -104,11 +104,11 @@ func run(o *options) error {
 		}
 	}
 	if o.json != "" {
-		b, err := json.MarshalIndent(all, "", "\t")
+		b, err := all.encode()
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(o.json, append(b, '\n'), 0o644)
+		return os.WriteFile(o.json, b, 0o644)
 	}
 	return nil
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -62,6 +64,39 @@ func (all *results) put(fresh []result) {
 		all.Rows = append(all.Rows, r)
 	}
 	slices.SortStableFunc(all.Rows, func(a, b result) int { return rowIndex(a.Row) - rowIndex(b.Row) })
+}
+
+// encode writes JSON, a line for each server in a row.
+func (all *results) encode() ([]byte, error) {
+	machine, err := json.Marshal(all.Machine)
+	if err != nil {
+		return nil, err
+	}
+	b := fmt.Appendf(nil, "{\n\"machine\": %s,\n\"rows\": [", machine)
+	for i := range all.Rows {
+		r := all.Rows[i]
+		r.Samples = slices.Clone(r.Samples)
+		for k := range r.Samples {
+			r.Samples[k].round()
+		}
+		r.summarize()
+		line, err := json.Marshal(r)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(b, '\n'), line...)
+	}
+	return append(b, "\n]\n}\n"...), nil
+}
+
+// round leaves the digits that mean something.
+func (s *sample) round() {
+	for _, v := range []*float64{&s.Rate, &s.Server, &s.Total, &s.P50, &s.Switches} {
+		*v = math.Round(*v*1000) / 1000
+	}
 }
 
 func rowIndex(name string) int {
