@@ -2,14 +2,18 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
+	tea "charm.land/bubbletea/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/sluicefs/sluice/api"
+	"github.com/sluicefs/sluice/internal/sandbox"
 )
 
 func newTopCmd(env *Env) *cobra.Command {
@@ -38,12 +42,18 @@ that wait longest. q ends it.`,
 				_, err = fmt.Fprint(env.Stdout, topView(topSample{}, s, 0))
 				return err
 			}
-			scr, err := openScreen(stdinFile(env), inherited(env.Stdout))
-			if err != nil {
-				return fmt.Errorf("%w (--once prints one look and needs none)", err)
+			in, out := stdinFile(env), inherited(env.Stdout)
+			if f, ok := out.(*os.File); !ok || !sandbox.IsTerminal(in) || !sandbox.IsTerminal(f) {
+				return errors.New("this needs a terminal (--once prints one look and needs none)")
 			}
-			defer scr.close()
-			return watch(cmd.Context(), client, scr, max(interval, 100*time.Millisecond))
+			ctx, stop := untilEnded(cmd.Context())
+			defer stop()
+			m := &topModel{ctx: ctx, client: client, interval: max(interval, 100*time.Millisecond)}
+			_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(out)).Run()
+			if ctx.Err() != nil { // ended by a signal
+				return nil
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVarP(&socket, "socket", "S", defaultSocket(env), "the daemon's API socket")
@@ -77,31 +87,65 @@ func sample(ctx context.Context, c *api.Client) (topSample, error) {
 	return s, err
 }
 
-// watch shows looks until a key ends it.
-func watch(ctx context.Context, client *api.Client, scr *screen, interval time.Duration) error {
-	ctx, stop := untilEnded(ctx)
-	defer stop()
-	ticks := time.NewTicker(interval)
-	defer ticks.Stop()
-	var last topSample
-	for {
-		now, err := sample(ctx, client)
-		text := "daemon: " + fmt.Sprint(err) + "\n"
-		if err == nil {
-			text = topView(last, now, max(scr.height()-1, 0))
-			last = now
-		}
-		scr.draw(text)
-		select {
-		case <-ticks.C:
-		case <-ctx.Done():
-			return nil
-		case key := <-scr.keys:
-			if strings.ContainsRune("q\x03\x1b", key) { // Ctrl-C, Escape
-				return nil
-			}
-		}
+// topModel is the state of the live view.
+type topModel struct {
+	ctx       context.Context // of the command, which the model does not outlive
+	client    *api.Client
+	interval  time.Duration
+	last, now topSample
+	err       error // of the newest look
+	height    int   // of the terminal, 0 if that is not known
+}
+
+// topLook is a look that was taken, topTick asks for the next one.
+type (
+	topLook struct {
+		sample topSample
+		err    error
 	}
+	topTick struct{}
+)
+
+// Init takes the first look.
+func (m *topModel) Init() tea.Cmd { return m.look }
+
+func (m *topModel) look() tea.Msg {
+	s, err := sample(m.ctx, m.client)
+	return topLook{s, err}
+}
+
+// Update takes in a look, a key or a new size of the terminal.
+func (m *topModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	switch msg := msg.(type) {
+	case tea.KeyPressMsg:
+		switch msg.String() {
+		case "q", "esc", "ctrl+c":
+			return m, tea.Quit
+		}
+	case tea.WindowSizeMsg:
+		m.height = msg.Height
+	case topTick:
+		return m, m.look
+	case topLook:
+		if m.err = msg.err; m.err == nil {
+			m.last, m.now = m.now, msg.sample
+		}
+		return m, tea.Tick(m.interval, func(time.Time) tea.Msg { return topTick{} })
+	}
+	return m, nil
+}
+
+// View shows the newest look.
+func (m *topModel) View() tea.View {
+	v := tea.NewView("")
+	switch {
+	case m.err != nil:
+		v.Content = "daemon: " + m.err.Error()
+	case !m.now.at.IsZero():
+		v.Content = topView(m.last, m.now, m.height)
+	}
+	v.AltScreen = true
+	return v
 }
 
 // topView writes a look, with rates since the one before, in at most height

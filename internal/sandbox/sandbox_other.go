@@ -27,9 +27,3 @@ func ForwardedFrom(*os.File) []os.Signal { return nil }
 
 // FromTerminal returns nothing: no command runs.
 func FromTerminal(*os.File) []os.Signal { return nil }
-
-// RawTerminal fails.
-func RawTerminal(*os.File) (func(), error) { return nil, errUnsupported }
-
-// TerminalHeight returns 0: it is not known.
-func TerminalHeight(*os.File) int { return 0 }

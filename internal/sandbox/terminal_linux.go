@@ -67,7 +67,7 @@ func newConsole(in *os.File) (*console, error) {
 	if err != nil {
 		return nil, err
 	}
-	restore, err := RawTerminal(in) // the command's knows what keys mean
+	restore, err := rawTerminal(in) // the command's knows what keys mean
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fds[0]), unix.Close(fds[1]))
 	}
@@ -140,9 +140,9 @@ func (c *console) follow(master *os.File) (stop func()) {
 	}
 }
 
-// RawTerminal lets every key of the terminal f come to who reads from it, as
+// rawTerminal lets every key of the terminal f come to who reads from it, as
 // it is and at once. The terminal is as before when restore has been called.
-func RawTerminal(f *os.File) (restore func(), err error) {
+func rawTerminal(f *os.File) (restore func(), err error) {
 	t, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	if err != nil {
 		return nil, fmt.Errorf("terminal: %w", err)
@@ -157,15 +157,6 @@ func RawTerminal(f *os.File) (restore func(), err error) {
 		return nil, fmt.Errorf("terminal: %w", err)
 	}
 	return func() { _ = unix.IoctlSetTermios(int(f.Fd()), unix.TCSETSW, &saved) }, nil
-}
-
-// TerminalHeight is how many lines the terminal f has, 0 if it does not say.
-func TerminalHeight(f *os.File) int {
-	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0
-	}
-	return int(size.Row)
 }
 
 // close waits until all output has come, within a bound: something that was
