@@ -173,7 +173,7 @@ func TestIntegrationRunCommand(t *testing.T) {
 		t.Fatalf("code %d, out %q, err %q", o.code, o.out, o.errout)
 	}
 	o = b.run("run", "--profile", b.path("p.json"), "-e", asProgram+"=1", boot, "--", "/bin/sluice", "mount")
-	if o.code != 2 || !strings.Contains(o.errout, "accepts 2 arg(s)") {
+	if o.code != 2 || !strings.Contains(o.errout, "wants SOURCE DIR") {
 		t.Errorf("code %d, err %q", o.code, o.errout)
 	}
 }
