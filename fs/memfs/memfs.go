@@ -10,7 +10,7 @@
 // Everything is in the tree of persistent inodes of package fs: there is no
 // second one. A file that has lost its last name lives as long as the kernel
 // knows it. The data of a file is kept in pages of 64 KiB, so a hole costs
-// nothing.
+// next to nothing.
 //
 // Locks, in order: that of changes of names, of which a file system has one;
 // the lock of a node over its attributes and data. The quota is a counter.
@@ -192,7 +192,7 @@ func (n *Node) current() fuse.Attr {
 	a.Blksize = pageSize
 	switch a.Mode & syscall.S_IFMT {
 	case syscall.S_IFREG:
-		a.Size, a.Blocks = uint64(n.data.size), uint64(n.data.stored()/512)
+		a.Size, a.Blocks = uint64(n.data.size), uint64(n.data.stored/512)
 	case syscall.S_IFLNK:
 		a.Size = uint64(len(n.target))
 	}

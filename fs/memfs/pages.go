@@ -1,25 +1,31 @@
 package memfs
 
 // pages is the data of a file: pages of which those that were never written
-// do not exist.
+// do not exist. They are kept in groups, which likewise exist where there is
+// data, so that a file of one byte at the far end takes little.
 type pages struct {
-	size int64
-	list [][]byte // nil for a hole
+	size   int64
+	stored int64 // bytes that the pages take
+	groups []*group
 }
 
+// group is some pages in a row; nil is a hole.
+type group [groupPages][]byte
+
 const (
-	pageSize = 64 << 10
-	maxSize  = 1 << 40 // bytes of a file, which bounds the list of pages
+	pageSize   = 64 << 10
+	groupPages = 256
+	maxSize    = 1 << 40 // bytes of a file, which bounds the list of groups
 )
 
 func pageCount(size int64) int { return int((size + pageSize - 1) / pageSize) }
 
-// stored returns the bytes that the pages take.
-func (p *pages) stored() (n int64) {
-	for _, pg := range p.list {
-		n += int64(len(pg))
+// page returns a page, or nil for a hole.
+func (p *pages) page(i int) []byte {
+	if i/groupPages >= len(p.groups) || p.groups[i/groupPages] == nil {
+		return nil
 	}
-	return n
+	return p.groups[i/groupPages][i%groupPages]
 }
 
 // readAt reads what there is from off on.
@@ -31,8 +37,8 @@ func (p *pages) readAt(b []byte, off int64) int {
 	for n := 0; n < len(b); {
 		i, at := int((off+int64(n))/pageSize), int((off+int64(n))%pageSize)
 		part := b[n:min(len(b), n+pageSize-at)]
-		if i < len(p.list) && p.list[i] != nil {
-			copy(part, p.list[i][at:])
+		if page := p.page(i); page != nil {
+			copy(part, page[at:])
 		} else {
 			clear(part)
 		}
@@ -47,7 +53,7 @@ func (p *pages) missing(off, n int64) (bytes int64) {
 		return 0
 	}
 	for i := int(off / pageSize); i < pageCount(off+n); i++ {
-		if i >= len(p.list) || p.list[i] == nil {
+		if p.page(i) == nil {
 			bytes += pageSize
 		}
 	}
@@ -60,13 +66,19 @@ func (p *pages) back(off, n int64) {
 		return
 	}
 	last := pageCount(off + n)
-	if last > len(p.list) {
-		p.list = append(p.list, make([][]byte, last-len(p.list))...)
+	if groups := (last + groupPages - 1) / groupPages; groups > len(p.groups) {
+		p.groups = append(p.groups, make([]*group, groups-len(p.groups))...)
 	}
 	for i := int(off / pageSize); i < last; i++ {
-		if p.list[i] == nil {
-			p.list[i] = make([]byte, pageSize)
+		if p.page(i) != nil {
+			continue
 		}
+		g := &p.groups[i/groupPages]
+		if *g == nil {
+			*g = new(group)
+		}
+		(*g)[i%groupPages] = make([]byte, pageSize)
+		p.stored += pageSize
 	}
 }
 
@@ -74,7 +86,7 @@ func (p *pages) back(off, n int64) {
 func (p *pages) writeAt(b []byte, off int64) {
 	for n := 0; n < len(b); {
 		i, at := int((off+int64(n))/pageSize), int((off+int64(n))%pageSize)
-		n += copy(p.list[i][at:], b[n:])
+		n += copy(p.page(i)[at:], b[n:])
 	}
 	p.size = max(p.size, off+int64(len(b)))
 }
@@ -82,39 +94,56 @@ func (p *pages) writeAt(b []byte, off int64) {
 // truncate sets the size and returns the bytes of pages that were dropped.
 func (p *pages) truncate(size int64) (freed int64) {
 	keep := pageCount(size)
-	for i := keep; i < len(p.list); i++ {
-		freed += int64(len(p.list[i]))
+	freed = p.drop(keep, len(p.groups)*groupPages)
+	if groups := (keep + groupPages - 1) / groupPages; groups < len(p.groups) {
+		p.groups = append([]*group(nil), p.groups[:groups]...)
 	}
-	if keep < len(p.list) {
-		p.list = append([][]byte(nil), p.list[:keep]...)
-	}
-	if at := size % pageSize; at != 0 && size < p.size && keep <= len(p.list) && p.list[keep-1] != nil {
-		clear(p.list[keep-1][at:]) // shows as zeros if the file grows again
+	if at := size % pageSize; at != 0 && size < p.size {
+		if page := p.page(keep - 1); page != nil {
+			clear(page[at:]) // shows as zeros if the file grows again
+		}
 	}
 	p.size = size
+	return freed
+}
+
+// drop makes holes of the pages from first to last-1, and returns the bytes
+// that they took.
+func (p *pages) drop(first, last int) (freed int64) {
+	for i := first; i < min(last, len(p.groups)*groupPages); i++ {
+		g := p.groups[i/groupPages]
+		if g == nil {
+			i |= groupPages - 1 // none in the rest of it
+			continue
+		}
+		freed += int64(len(g[i%groupPages]))
+		g[i%groupPages] = nil
+	}
+	p.stored -= freed
 	return freed
 }
 
 // punch makes [off, off+n) a hole and returns the bytes of pages that were
 // dropped.
 func (p *pages) punch(off, n int64) (freed int64) {
-	for end := off + n; off < end; {
-		i, at := int(off/pageSize), off%pageSize
-		part := min(end-off, pageSize-at)
-		if i < len(p.list) && p.list[i] != nil {
-			if part == pageSize {
-				freed += pageSize
-				p.list[i] = nil
-			} else {
-				clear(p.list[i][at : at+part])
-			}
-		}
-		if i >= len(p.list) {
-			break
-		}
-		off += part
+	end := off + n
+	first, last := pageCount(off), int(end/pageSize) // whole pages
+	if head := min(end, int64(first)*pageSize); off < head {
+		p.zero(off, head)
 	}
-	return freed
+	if tail := max(off, int64(last)*pageSize); tail < end && first <= last {
+		p.zero(tail, end)
+	}
+	return p.drop(first, last)
+}
+
+// zero clears [off, end), which lies in one page.
+func (p *pages) zero(off, end int64) {
+	i := int(off / pageSize)
+	if page := p.page(i); page != nil {
+		base := int64(i) * pageSize
+		clear(page[off-base : end-base])
+	}
 }
 
 // seek finds data, or a hole, from off on; false if there is none.
@@ -124,8 +153,11 @@ func (p *pages) seek(off int64, data bool) (int64, bool) {
 	}
 	for ; off < p.size; off = (off/pageSize + 1) * pageSize {
 		i := int(off / pageSize)
-		if (i < len(p.list) && p.list[i] != nil) == data {
+		if (p.page(i) != nil) == data {
 			return off, true
+		}
+		if data && (i/groupPages >= len(p.groups) || p.groups[i/groupPages] == nil) {
+			off = int64(i|(groupPages-1)) * pageSize // none in the rest of it
 		}
 	}
 	return p.size, !data
