@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/sluicefs/sluice/image"
@@ -12,43 +13,72 @@ import (
 // A walk of a large image brings all of its metadata into memory. It lies in
 // the system's cache of files, but counts as memory of this process, where
 // limits of containers see it. So it is given back when files take more than
-// trimAbove of it, the program itself included.
+// trimAbove of it, the program itself included. What stays in memory after
+// that is in use; the next time is when trimStep has come to it.
 const (
 	trimAbove = 40 << 20
+	trimStep  = 16 << 20
 	trimEvery = 500 * time.Millisecond
 )
 
-// trimmer trims a tree now and then.
-type trimmer struct {
-	stop chan struct{}
-	done chan struct{}
+// trims has the trees of this process that are trimmed. One goroutine does it
+// for all of them, as there may be thousands, and ends with the last.
+var trims struct {
+	mu    sync.Mutex
+	trees map[*trimmer]struct{}
+	stop  chan struct{} // ends the goroutine
 }
 
+// trimmer has a tree trimmed now and then, until Close.
+type trimmer struct{ tree image.Trimmer }
+
 func keepSmall(tree image.Trimmer) *trimmer {
-	t := &trimmer{make(chan struct{}), make(chan struct{})}
-	go func() {
-		defer close(t.done)
-		tick := time.NewTicker(trimEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-t.stop:
-				return
-			case <-tick.C:
-			}
-			if mappedMemory() > trimAbove {
-				tree.Trim()
-			}
-		}
-	}()
+	t := &trimmer{tree}
+	trims.mu.Lock()
+	defer trims.mu.Unlock()
+	if len(trims.trees) == 0 {
+		trims.trees, trims.stop = map[*trimmer]struct{}{}, make(chan struct{})
+		go trimAll(trims.stop)
+	}
+	trims.trees[t] = struct{}{}
 	return t
 }
 
-// Close ends the trimming.
+// Close ends the trimming of the tree: it is not called afterwards.
 func (t *trimmer) Close() error {
-	close(t.stop)
-	<-t.done
+	trims.mu.Lock()
+	defer trims.mu.Unlock()
+	if _, ok := trims.trees[t]; !ok {
+		return nil
+	}
+	delete(trims.trees, t)
+	if len(trims.trees) == 0 {
+		close(trims.stop)
+	}
 	return nil
+}
+
+// trimAll trims all trees whenever too much is in memory, until stop.
+func trimAll(stop <-chan struct{}) {
+	tick := time.NewTicker(trimEvery)
+	defer tick.Stop()
+	above := int64(trimAbove)
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		if mappedMemory() <= above {
+			continue
+		}
+		trims.mu.Lock()
+		for t := range trims.trees {
+			t.tree.Trim()
+		}
+		trims.mu.Unlock()
+		above = max(trimAbove, mappedMemory()+trimStep)
+	}
 }
 
 // mappedMemory returns the bytes of files that this process has in memory: 0
