@@ -185,7 +185,8 @@ type Channel interface {
 type Backer interface {
 	// BackingOpen registers the open file fd and returns its id, positive.
 	BackingOpen(fd int, flags uint32) (id int32, err error)
-	// BackingClose frees an id.
+	// BackingClose frees an id. After the session, with which the kernel
+	// frees all of them, it does nothing.
 	BackingClose(id int32) error
 }
 

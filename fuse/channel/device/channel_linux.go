@@ -317,13 +317,35 @@ func (c *Channel) Notify(msg []byte) error {
 	}
 }
 
+// hold keeps the descriptor open until giveBack(nil); false if it is closed,
+// when its number may be that of another file, or of another session.
+func (c *Channel) hold() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.lent++
+	return true
+}
+
 // BackingOpen implements [channel.Backer].
 func (c *Channel) BackingOpen(fd int, flags uint32) (int32, error) {
+	if !c.hold() {
+		return 0, channel.ErrEnded
+	}
+	defer c.giveBack(nil)
 	return sys.BackingOpen(c.fd, fd, flags)
 }
 
 // BackingClose implements [channel.Backer].
-func (c *Channel) BackingClose(id int32) error { return sys.BackingClose(c.fd, id) }
+func (c *Channel) BackingClose(id int32) error {
+	if !c.hold() {
+		return nil
+	}
+	defer c.giveBack(nil)
+	return sys.BackingClose(c.fd, id)
+}
 
 // Pause implements [channel.Transferable]. It returns when every reader has
 // left read(2); requests that handlers still have can be answered.

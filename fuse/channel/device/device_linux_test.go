@@ -398,6 +398,13 @@ func TestCloseWithIdleReadersAndLentRequests(t *testing.T) {
 	if err := k.c.Notify(make([]byte, 16)); err != channel.ErrEnded {
 		t.Errorf("notify after the end: got %v, want ErrEnded", err)
 	}
+	// By now the number of the descriptor may be that of another session.
+	if _, err := k.c.BackingOpen(0, 0); err != channel.ErrEnded {
+		t.Errorf("register a backing file after the end: got %v, want ErrEnded", err)
+	}
+	if err := k.c.BackingClose(1); err != nil {
+		t.Errorf("give a backing file back after the end: got %v", err)
+	}
 	until(t, "goroutines gone", func() bool { return runtime.NumGoroutine() <= before })
 }
 
