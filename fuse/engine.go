@@ -307,8 +307,14 @@ func (r *Request) finish(st Status) {
 		l.leave(r.charge)
 	}
 	e.send(m, r, op, errno, n)
-	// ENOSYS tells the kernel not to ask again: it is not a failure.
-	e.metrics.record(op, shard, time.Since(start), errno != 0 && errno != syscall.ENOSYS)
+	e.metrics.record(op, shard, time.Since(start), failed(errno))
+}
+
+// failed reports whether an answer counts as an error. ENOSYS, which tells the
+// kernel not to ask again, does not, nor does ENODATA: that a file has no such
+// attribute is what most questions for one are answered with.
+func failed(errno syscall.Errno) bool {
+	return errno != 0 && errno != syscall.ENOSYS && Status(errno) != ENODATA
 }
 
 // send gives the answer to the channel. After a nil error r serves another

@@ -13,7 +13,7 @@ import (
 // power of two, so a quantile is right to within 25 percent.
 type Histogram struct {
 	Count  uint64        // requests
-	Errors uint64        // ... that were answered with an error other than ENOSYS
+	Errors uint64        // ... that were answered with an error other than ENOSYS and ENODATA
 	Sum    time.Duration // of all requests
 	counts [histBuckets]uint64
 }
