@@ -11,6 +11,7 @@ type Daemon struct {
 	Mountpoint    string            `json:"mountpoint"`
 	Supervisor    string            `json:"supervisor,omitempty"`
 	LogLevel      string            `json:"log_level"`
+	LogLost       uint64            `json:"log_lost"` // lines of the log that could not be written
 	UptimeSeconds float64           `json:"uptime_seconds"`
 	Mounts        int               `json:"mounts"`
 	Transport     string            `json:"transport,omitempty"`

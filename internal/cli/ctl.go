@@ -17,9 +17,10 @@ import (
 
 // ctl is what the subcommands of "sluice ctl" share.
 type ctl struct {
+	connection
 	env    *Env
-	socket string
 	json   bool
+	client *api.Client // from when a command runs
 }
 
 func newCtlCmd(env *Env) *cobra.Command {
@@ -29,15 +30,18 @@ func newCtlCmd(env *Env) *cobra.Command {
 		Short: "Tell a running daemon what to do",
 		Args:  groupArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) (err error) {
+			c.client, err = c.dial()
+			return err
+		},
+		PersistentPostRun: func(*cobra.Command, []string) { c.client.Close() },
 	}
 	fs := cmd.PersistentFlags()
-	fs.StringVarP(&c.socket, "socket", "S", defaultSocket(env), "the daemon's API socket")
+	c.add(fs, env)
 	fs.BoolVar(&c.json, "json", false, "print JSON")
 	cmd.AddCommand(c.info(), c.list(), c.mount(), c.umount(), c.requests(), c.latencies(), c.caches(), c.trim(), c.log(), c.profile(), c.stop())
 	return cmd
 }
-
-func (c *ctl) dial() *api.Client { return api.Dial(c.socket) }
 
 // show prints v as JSON if asked to, and otherwise the table.
 func (c *ctl) show(v any, rows [][]string) error {
@@ -52,7 +56,7 @@ func (c *ctl) info() *cobra.Command {
 		Use: "info", Short: "Say what the daemon is and does", Args: needArgs(cobra.NoArgs),
 		Example: "  sluice ctl info\n  sluice ctl info --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := c.dial().Daemon(cmd.Context())
+			d, err := c.client.Daemon(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -61,6 +65,9 @@ func (c *ctl) info() *cobra.Command {
 				{"up", durationText(time.Duration(d.UptimeSeconds * 1e9))}, {"mounts", strconv.Itoa(d.Mounts)},
 				{"transport", orDash(d.Transport)}, {"log level", d.LogLevel},
 				{"requests", fmt.Sprint(d.Requests)}, {"errors", fmt.Sprint(d.Errors)},
+			}
+			if d.LogLost > 0 {
+				rows = append(rows, []string{"log lines lost", fmt.Sprint(d.LogLost)})
 			}
 			for _, k := range slices.Sorted(maps.Keys(d.NotUsed)) {
 				rows = append(rows, []string{"no " + k, d.NotUsed[k]})
@@ -73,9 +80,9 @@ func (c *ctl) info() *cobra.Command {
 func (c *ctl) list() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List what is mounted", Args: needArgs(cobra.NoArgs),
-		Example: "  sluice ctl list",
+		Example: "  sluice ctl list\n  sluice ctl --socket https://host:9010 --token-file token --ca ca.pem list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ms, err := c.dial().Mounts(cmd.Context())
+			ms, err := c.client.Mounts(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -104,11 +111,18 @@ func (c *ctl) mount() *cobra.Command {
   sluice ctl mount ./image.boot /app --upper /var/app/upper --work /var/app/work`,
 		Args: needArgs(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			// The daemon's working directory is another.
-			r.Source = source.Absolute(args[0])
+			// The daemon's working directory is another, and its files too
+			// if it runs elsewhere.
+			r.Source = args[0]
+			if !c.remote() {
+				r.Source = source.Absolute(args[0])
+			}
 			for _, dir := range []*string{&overlay.Upper, &overlay.Work} {
-				if *dir == "" {
+				if *dir == "" || filepath.IsAbs(*dir) {
 					continue
+				}
+				if c.remote() {
+					return usageError{fmt.Errorf("%s: give an absolute path, of the daemon's machine", *dir)}
 				}
 				abs, err := filepath.Abs(*dir)
 				if err != nil {
@@ -126,7 +140,7 @@ func (c *ctl) mount() *cobra.Command {
 			if overlay != (api.Overlay{}) {
 				r.Overlay = &overlay
 			}
-			return c.dial().PutMount(cmd.Context(), args[1], r, replace)
+			return c.client.PutMount(cmd.Context(), args[1], r, replace)
 		},
 	}
 	fs := cmd.Flags()
@@ -146,7 +160,7 @@ func (c *ctl) umount() *cobra.Command {
 		Use: "umount PATH", Short: "Unmount from the daemon's mount", Args: needArgs(cobra.ExactArgs(1)),
 		Example: "  sluice ctl umount /python\n  sluice ctl umount --lazy /python",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.dial().DeleteMount(cmd.Context(), args[0], lazy)
+			return c.client.DeleteMount(cmd.Context(), args[0], lazy)
 		},
 	}
 	cmd.Flags().BoolVar(&lazy, "lazy", false, "files that are open go on")
@@ -158,7 +172,7 @@ func (c *ctl) requests() *cobra.Command {
 		Use: "requests", Short: "List requests that wait for an answer", Args: needArgs(cobra.NoArgs),
 		Example: "  sluice ctl requests",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			rs, err := c.dial().Requests(cmd.Context())
+			rs, err := c.client.Requests(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -176,7 +190,7 @@ func (c *ctl) latencies() *cobra.Command {
 		Use: "latencies", Short: "Say how long requests took", Args: needArgs(cobra.NoArgs),
 		Example: "  sluice ctl latencies",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ls, err := c.dial().Latencies(cmd.Context())
+			ls, err := c.client.Latencies(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -197,7 +211,7 @@ func (c *ctl) caches() *cobra.Command {
 		Use: "caches", Short: "List the caches in use", Args: needArgs(cobra.NoArgs),
 		Example: "  sluice ctl caches",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cs, err := c.dial().Caches(cmd.Context())
+			cs, err := c.client.Caches(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -223,7 +237,7 @@ func (c *ctl) trim() *cobra.Command {
 			if err != nil {
 				return usageError{err}
 			}
-			t, err := c.dial().Trim(cmd.Context(), api.Trim{Dir: dir, Bytes: n})
+			t, err := c.client.Trim(cmd.Context(), api.Trim{Dir: dir, Bytes: n})
 			if err != nil {
 				return err
 			}
@@ -238,7 +252,7 @@ func (c *ctl) log() *cobra.Command {
 	return &cobra.Command{
 		Use: "log LEVEL", Short: "Set the log level: trace, debug, info, warn or error", Args: needArgs(cobra.ExactArgs(1)),
 		Example: "  sluice ctl log debug",
-		RunE:    func(cmd *cobra.Command, args []string) error { return c.dial().SetLog(cmd.Context(), args[0]) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return c.client.SetLog(cmd.Context(), args[0]) },
 	}
 }
 
@@ -247,7 +261,7 @@ func (c *ctl) profile() *cobra.Command {
 		Use: "profile PATH", Short: "Print what was read of a mount with --record, as a profile", Args: needArgs(cobra.ExactArgs(1)),
 		Example: "  sluice ctl profile /python > python.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := c.dial().Profile(cmd.Context(), args[0])
+			b, err := c.client.Profile(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -261,6 +275,6 @@ func (c *ctl) stop() *cobra.Command {
 	return &cobra.Command{
 		Use: "stop", Short: "Unmount and end the daemon", Args: needArgs(cobra.NoArgs),
 		Example: "  sluice ctl stop",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.dial().Stop(cmd.Context()) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.client.Stop(cmd.Context()) },
 	}
 }

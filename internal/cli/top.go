@@ -17,7 +17,7 @@ import (
 )
 
 func newTopCmd(env *Env) *cobra.Command {
-	var socket string
+	var daemon connection
 	var interval time.Duration
 	var once bool
 	cmd := &cobra.Command{
@@ -26,13 +26,16 @@ func newTopCmd(env *Env) *cobra.Command {
 		Long: `Show what a daemon does, every moment anew: its mounts with their rates of
 operations, bytes read and bytes fetched, how long requests take, and those
 that wait longest. q ends it.`,
-		Example: "  sluice top\n  sluice top --once",
+		Example: "  sluice top\n  sluice top --once\n  sluice top --socket https://host:9010 --token-file token",
 		Args:    needArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if interval <= 0 {
 				return usageError{fmt.Errorf("--interval is %v: want more than 0", interval)}
 			}
-			client := api.Dial(socket)
+			client, err := daemon.dial()
+			if err != nil {
+				return err
+			}
 			defer client.Close()
 			if once {
 				s, err := sample(cmd.Context(), client)
@@ -49,14 +52,14 @@ that wait longest. q ends it.`,
 			ctx, stop := untilEnded(cmd.Context())
 			defer stop()
 			m := &topModel{ctx: ctx, client: client, interval: max(interval, 100*time.Millisecond)}
-			_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(out)).Run()
+			_, err = tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(out)).Run()
 			if ctx.Err() != nil { // ended by a signal
 				return nil
 			}
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&socket, "socket", "S", defaultSocket(env), "the daemon's API socket")
+	daemon.add(cmd.Flags(), env)
 	cmd.Flags().DurationVar(&interval, "interval", time.Second, "time between two looks")
 	cmd.Flags().BoolVar(&once, "once", false, "print one look and end, without a terminal")
 	return cmd

@@ -151,6 +151,20 @@ func cleanPath(p string) string {
 	return path.Clean(p)
 }
 
+// attach mounts what a caller asked for. A path that was left out is the root:
+// there, what is mounted already would be surrounded by the files of another,
+// so the root can be asked for only while nothing else is mounted. In a
+// configuration, where all is in sight, it can be.
+func (s *server) attach(r *http.Request, spec Spec) error {
+	if spec.Path == "/" && s.d.at("/") == nil && len(s.d.list()) > 0 {
+		return &api.Error{
+			Code: "Exists", Status: http.StatusConflict,
+			Message: "mount /: others are mounted below it: give a path, or unmount them first",
+		}
+	}
+	return s.d.Attach(r.Context(), spec)
+}
+
 func badRequest(format string, args ...any) error {
 	return &api.Error{Code: "BadRequest", Message: fmt.Sprintf(format, args...), Status: http.StatusBadRequest}
 }

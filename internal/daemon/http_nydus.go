@@ -180,7 +180,7 @@ func (s *server) nydusMount(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.d.Attach(r.Context(), spec)
+	return nil, s.attach(r, spec)
 }
 
 func (s *server) nydusRemount(r *http.Request) (any, error) {

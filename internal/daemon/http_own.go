@@ -46,7 +46,7 @@ func (s *server) info(*http.Request) (any, error) {
 	info := api.Daemon{
 		ID: d.opts.ID, Version: s.version, PID: os.Getpid(), State: string(d.State()),
 		Mountpoint: d.mountpoint(), Supervisor: d.opts.Supervisor, LogLevel: LevelName(d.opts.Level.Level()),
-		UptimeSeconds: time.Since(d.started).Seconds(), Mounts: len(d.list()),
+		UptimeSeconds: time.Since(d.started).Seconds(), Mounts: len(d.list()), LogLost: d.logLost(),
 	}
 	if server := d.Server(); server != nil && d.State() == Running {
 		t := server.Transport()
@@ -128,7 +128,7 @@ func (s *server) putMount(r *http.Request) (any, error) {
 	if r.URL.Query().Get("replace") == "1" {
 		return nil, s.d.Replace(r.Context(), spec)
 	}
-	return nil, s.d.Attach(r.Context(), spec)
+	return nil, s.attach(r, spec)
 }
 
 func (s *server) deleteMount(r *http.Request) (any, error) {

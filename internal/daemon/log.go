@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // levelTrace is below debug: each request is logged.
@@ -56,6 +57,7 @@ type keptEvents struct {
 	total int
 	size  int
 	last  []string
+	lost  atomic.Uint64 // lines that could not be written
 }
 
 const (
@@ -66,7 +68,8 @@ const (
 // NewEvents returns a handler before next.
 func NewEvents(next slog.Handler) *Events { return &Events{next, &keptEvents{}} }
 
-// Handle passes r on and keeps it if it is an error.
+// Handle passes r on and keeps it if it is an error. What cannot be written,
+// for the disk is full or the reader gone, is counted.
 func (e *Events) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelError {
 		text := r.Message
@@ -76,7 +79,22 @@ func (e *Events) Handle(ctx context.Context, r slog.Record) error {
 		})
 		e.kept.add(text)
 	}
-	return e.Handler.Handle(ctx, r)
+	err := e.Handler.Handle(ctx, r)
+	if err != nil {
+		e.kept.lost.Add(1)
+	}
+	return err
+}
+
+// Lost returns how many lines could not be written.
+func (e *Events) Lost() uint64 { return e.kept.lost.Load() }
+
+// logLost is Lost of the daemon's log.
+func (d *Daemon) logLost() uint64 {
+	if d.opts.Events == nil {
+		return 0
+	}
+	return d.opts.Events.Lost()
 }
 
 // WithAttrs keeps the events together.

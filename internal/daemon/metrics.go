@@ -19,6 +19,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descUp       = desc("running", "1 while requests are served.")
 	descMounts   = desc("mounts", "File systems that are mounted.")
+	descLogLost  = desc("log_lines_lost_total", "Lines of the log that could not be written.")
 	descInflight = desc("requests_in_flight", "Requests that wait for their answer.")
 	descOldest   = desc("request_oldest_seconds", "Age of the request that waits longest.")
 	descLatency  = desc("request_duration_seconds", "How long requests took.", "operation")
@@ -53,6 +54,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	all := c.d.list()
 	gauge(descUp, running)
 	gauge(descMounts, float64(len(all)))
+	count(ch, descLogLost, c.d.logLost())
 	c.server(ch, gauge)
 	for _, i := range all {
 		i.collect(ch)

@@ -55,8 +55,8 @@ func (c *RemoteConfig) Open(h http.Handler) (net.Listener, http.Handler, error) 
 	var token string
 	if c.TokenFile != "" {
 		var err error
-		if token, err = readToken(c.TokenFile); err != nil {
-			return nil, nil, err
+		if token, err = ReadToken(c.TokenFile); err != nil {
+			return nil, nil, fmt.Errorf("api: %w", err)
 		}
 	}
 	var conf *tls.Config
@@ -96,22 +96,23 @@ func (c *RemoteConfig) tls() (*tls.Config, error) {
 	return conf, nil
 }
 
-// readToken reads a token from a file that others cannot read.
-func readToken(name string) (string, error) {
+// ReadToken reads the token of the API over TCP from a file that other users
+// cannot read: one line.
+func ReadToken(name string) (string, error) {
 	fi, err := os.Stat(name)
 	if err != nil {
-		return "", fmt.Errorf("api: token_file: %w", err)
+		return "", fmt.Errorf("token file: %w", err)
 	}
 	if fi.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("api: token_file %s is open to other users (mode %o)", name, fi.Mode().Perm())
+		return "", fmt.Errorf("token file %s is open to other users (mode %o)", name, fi.Mode().Perm())
 	}
 	b, err := os.ReadFile(name)
 	if err != nil {
-		return "", fmt.Errorf("api: token_file: %w", err)
+		return "", fmt.Errorf("token file: %w", err)
 	}
 	token := strings.TrimSpace(string(b))
 	if len(token) < minToken || strings.ContainsAny(token, " \t\r\n") {
-		return "", fmt.Errorf("api: token_file %s: one line of at least %d characters is needed", name, minToken)
+		return "", fmt.Errorf("token file %s: one line of at least %d characters is needed", name, minToken)
 	}
 	return token, nil
 }

@@ -1,56 +1,21 @@
 package daemon
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/sluicefs/sluice/api"
+	"github.com/sluicefs/sluice/internal/testenv"
 )
-
-// certificate writes a certificate that signs itself, and its key.
-func certificate(t *testing.T, dir, name string) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
-	for file, b := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(b), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
-}
 
 // The API over TCP answers those who show the token over TLS, and nobody else.
 func TestRemoteAPI(t *testing.T) {
 	dir := t.TempDir()
-	cert, key := certificate(t, dir, "server")
+	cert, key := testenv.Certificate(t, dir, "server")
 	const token = "0123456789abcdef-token"
 	tokens := filepath.Join(dir, "token")
 	if err := os.WriteFile(tokens, []byte(token+"\n"), 0o600); err != nil {
@@ -101,7 +66,7 @@ func TestRemoteAPI(t *testing.T) {
 	if err := ask(secure, token, nil); err == nil {
 		t.Error("a certificate that nobody has signed was accepted")
 	}
-	mine, myKey := certificate(t, dir, "client")
+	mine, myKey := testenv.Certificate(t, dir, "client")
 	mutual := "https://" + serve(RemoteConfig{Listen: "127.0.0.1:0", Cert: cert, Key: key, ClientCA: mine})
 	pair, err := tls.LoadX509KeyPair(mine, myKey)
 	if err != nil {
