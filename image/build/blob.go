@@ -128,7 +128,7 @@ func (w *blobWriter) addMeta(c *chunk) {
 		return
 	}
 	if w.blob.info.Features&rafs.BlobChunkInfoV2 != 0 {
-		w.table = appendMetaV2(w.table, c)
+		w.table = appendMetaV2(w.table, c, w.blob.info.Features&rafs.BlobZran != 0)
 	} else {
 		w.table = appendMetaV1(w.table, c)
 	}
@@ -146,14 +146,20 @@ func appendMetaV1(b []byte, c *chunk) []byte {
 	return binary.LittleEndian.AppendUint64(b, v)
 }
 
-// appendMetaV2 adds the 24-byte entry of blob.meta for c.
-func appendMetaV2(b []byte, c *chunk) []byte {
+// appendMetaV2 adds the 24-byte entry of blob.meta for c, which lies in a
+// gzip stream if zran is set.
+func appendMetaV2(b []byte, c *chunk, zran bool) []byte {
 	flags, data := uint64(0), uint64(0)
 	if c.flags&rafs.ChunkCompressed != 0 {
 		flags |= 1
 	}
-	if c.flags&rafs.ChunkBatch != 0 {
+	switch {
+	case zran:
+		flags |= 2
+	case c.flags&rafs.ChunkBatch != 0:
 		flags |= 4
+	}
+	if flags&^1 != 0 {
 		data = uint64(c.batchContext)<<32 | uint64(c.batchOff)
 	}
 	b = binary.LittleEndian.AppendUint64(b, c.uncompOff>>12|uint64(c.uncompSize-1)<<32|flags<<56)

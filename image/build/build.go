@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/bits"
 	"runtime"
@@ -72,6 +73,7 @@ type Options struct {
 	Repeatable   bool // owners and the root's time do not count
 	NullHoles    bool // a chunk within a hole has no address at all; nydusd does not read that
 	Tarfs        bool // the image's data is the tar file itself (v6, one uncompressed tar)
+	TargzRef     bool // the image's data is the tar.gz file itself (v6, one tar, no Compressor): its blob, which is not written, has the file's SHA-256 as its id
 	Stargz       bool // the tars are eStargz layers: leave out what such a layer keeps for itself
 
 	Whiteouts     Whiteouts
@@ -138,7 +140,7 @@ func (o *Options) fill() error {
 	case o.Level < 1 || o.Level > 4:
 		return fmt.Errorf("compression level %d is not between 1 and 4", o.Level)
 	}
-	if err := o.checkTarfs(); err != nil {
+	if err := errors.Join(o.checkTarfs(), o.checkTargzRef()); err != nil {
 		return err
 	}
 	return checkCodec(o.Compressor, o.Digester)
@@ -178,6 +180,7 @@ type Result struct {
 	BootstrapSize int64    // bytes
 	Blobs         []string // ids in the order of the blob table
 	Written       []Blob   // the blobs that this build wrote
+	Archive       string   // id of the tar.gz that the image's data stays in, "" for other images
 	Inodes        uint64
 	Files         uint64 // regular files
 	DataSize      int64  // bytes of regular files, hard links once

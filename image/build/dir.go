@@ -52,7 +52,7 @@ func below(p, dir string) bool {
 	return p == dir || strings.HasPrefix(p, dir+"/")
 }
 
-var errNotTar = errors.New("a tarfs image is made of a tar")
+var errNotTar = errors.New("an image whose data is a tar is made of a tar")
 
 // Dir returns a source that is the directory at path. What it holds must not
 // change while it is read: a file that does fails the build.
@@ -61,7 +61,7 @@ func Dir(path string) Source { return dirSource{path} }
 type dirSource struct{ path string }
 
 func (d dirSource) load(ctx context.Context, b *builder) error {
-	if b.opt.Tarfs {
+	if b.opt.inPlace() {
 		return errNotTar
 	}
 	b.beginLayer()

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sluicefs/sluice/image/rafs"
+	"github.com/sluicefs/sluice/storage"
 )
 
 // beginLayer begins the next layer of the source.
@@ -60,6 +61,11 @@ func (b *builder) finish() (*Result, error) {
 		Version: o.Version, Chunks: b.stats.chunks, DedupChunks: b.stats.dedup, DedupSize: b.stats.dedupSize,
 	}
 	res.Written = append(res.Written, b.tars...)
+	if b.targz != nil {
+		if err := b.targz.writeIndex(b, res); err != nil {
+			return nil, err
+		}
+	}
 	for _, w := range b.layers {
 		if err := w.endData(); err != nil {
 			return nil, err
@@ -151,6 +157,9 @@ func (b *builder) model() (*model, error) {
 		version: o.Version, tree: b.tree, chunks: &b.store.chunks, chunkSize: o.ChunkSize, compressor: o.Compressor,
 		digester: o.Digester, repeatable: o.Repeatable, tarfs: o.Tarfs,
 		variable: o.Chunking == ContentChunks || o.Parent != nil && variableChunks(o.Parent.Info()),
+	}
+	if o.TargzRef {
+		m.compressor = storage.Gzip
 	}
 	if o.TOC {
 		m.flags |= rafs.InlinedChunkDigest

@@ -315,7 +315,7 @@ func recordFlags(c *storage.Chunk) (f uint32) {
 	if c.Flags&storage.HasCRC32C != 0 {
 		f |= rafs.ChunkHasCRC
 	}
-	if c.Flags&storage.InGroup != 0 {
+	if c.Flags&storage.InGroup != 0 && !c.Group.Deflate {
 		f |= rafs.ChunkBatch
 	}
 	return f

@@ -79,6 +79,7 @@ type builder struct {
 	cuts   []cutFile     // files of the layer whose chunks have been cut by content
 	layer  int32
 	tars   []Blob // of a tarfs image
+	targz  *targz // of an image that refers to a tar.gz
 	lead   uint64 // bytes of the first blob that the prefetch paths fill
 	stats  struct {
 		chunks, dedup uint64

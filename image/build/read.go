@@ -50,7 +50,7 @@ type imageSource struct {
 }
 
 func (s imageSource) load(ctx context.Context, b *builder) error {
-	if b.opt.Tarfs {
+	if b.opt.inPlace() {
 		return errNotTar
 	}
 	b.beginLayer()

@@ -20,7 +20,7 @@ type chunk struct {
 	fileOff      uint64 // in the first file that has it
 	used         bool   // plain EROFS: some file has it
 	flat         uint64 // plain EROFS: place in the data behind the metadata
-	batchContext uint32 // with rafs.ChunkBatch: position of the context,
+	batchContext uint32 // with rafs.ChunkBatch or in a gzip stream: position of the context,
 	batchOff     uint32 // and of the chunk in its bytes
 }
 
@@ -32,7 +32,7 @@ type blob struct {
 	table int  // position in the blob table, once that is known
 	ours  bool // written by this build
 
-	batches   []byte // contexts of batch chunks, as stored
+	batches   []byte // contexts of batch chunks or of a gzip stream, as stored
 	dataSize  uint64 // compressed bytes of the chunks, from 0 on
 	mapped    uint32 // v6: block address in the flattened view
 	prefetch  uint64 // v5: readahead size

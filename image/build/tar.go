@@ -55,19 +55,11 @@ func (s tarSource) layer(ctx context.Context, b *builder, l *Layer) error {
 		return &Error{Op: "open", Path: l.Name, Err: bare(err)}
 	}
 	defer f.Close()
-	r, err := decompressed(f)
+	in, raw, closeIn, err := b.contents(f)
 	if err != nil {
 		return &Error{Op: "read", Path: l.Name, Err: err}
 	}
-	defer r.Close()
-	var in io.Reader = r
-	var raw *tarfs
-	if b.opt.Tarfs {
-		if raw, err = b.newTarfs(r); err != nil {
-			return &Error{Op: "read", Path: l.Name, Err: err}
-		}
-		in = raw
-	}
+	defer closeIn()
 	t := tarReader{
 		b: b, raw: raw, r: tar.NewReader(in), layer: l.Name,
 		over: overlayer{tree: b.tree, layer: b.layer, whiteouts: b.opt.Whiteouts},
@@ -100,6 +92,27 @@ func (s tarSource) layer(ctx context.Context, b *builder, l *Layer) error {
 	return nil
 }
 
+// contents returns the plain bytes of the layer in f. If they are the image's
+// data where they are, raw is the same reader.
+func (b *builder) contents(f io.Reader) (in io.Reader, raw inPlace, done func() error, err error) {
+	if b.opt.TargzRef {
+		z, err := b.newTargz(f)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		return z, z, z.borders.Close, nil
+	}
+	r, err := decompressed(f)
+	if err != nil || !b.opt.Tarfs {
+		return r, nil, func() error { return r.Close() }, err
+	}
+	t, err := b.newTarfs(r)
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, r.Close())
+	}
+	return t, t, r.Close, nil
+}
+
 // decompressed returns the plain bytes of r, which it recognises by their
 // start.
 func decompressed(r io.Reader) (io.ReadCloser, error) {
@@ -125,7 +138,7 @@ func decompressed(r io.Reader) (io.ReadCloser, error) {
 type tarReader struct {
 	b     *builder
 	r     *tar.Reader
-	raw   *tarfs // of a tarfs image, else nil
+	raw   inPlace // if the tar is the image's data, else nil
 	layer string
 	over  overlayer
 }
@@ -208,7 +221,10 @@ func (t *tarReader) entry(h *tar.Header) error {
 	}
 	n.size = h.Size
 	if t.raw != nil {
-		if err := t.raw.place(t.b, n, h, where); err != nil {
+		if isSparse(h) {
+			return fail(errors.New("a sparse file does not lie in the tar as it is: such an image can not show it"))
+		}
+		if err := t.raw.place(t.b, n, t.r, where); err != nil {
 			return fail(err)
 		}
 		return nil

@@ -18,6 +18,25 @@ import (
 // data is found in the tar where it is.
 const tarfsBlock = 512
 
+// inPlace reports whether the tar stays what the image's data is.
+func (o *Options) inPlace() bool { return o.Tarfs || o.TargzRef }
+
+// inPlace is a tar whose bytes are the image's data where they are: what the
+// entries are read from.
+type inPlace interface {
+	io.Reader
+	// place gives the regular file n, whose bytes r is about to read, its
+	// chunks; path is for messages.
+	place(b *builder, n *inode, r io.Reader, path string) error
+	// end comes when the tar has been read to its end.
+	end(b *builder)
+}
+
+// isSparse reports whether the bytes of a file are not in the tar as they are.
+func isSparse(h *tar.Header) bool {
+	return h.Typeflag == tar.TypeGNUSparse || h.PAXRecords["GNU.sparse.major"] != "" || h.PAXRecords["GNU.sparse.size"] != ""
+}
+
 // tarfs is the blob of a tarfs image: the plain tar as it passes by. It is
 // the reader that the tar's entries are read from.
 type tarfs struct {
@@ -72,10 +91,7 @@ func (t *tarfs) Read(p []byte) (int, error) {
 
 // place gives the regular file n its chunks: they are in the tar from here
 // on.
-func (t *tarfs) place(b *builder, n *inode, h *tar.Header, path string) error {
-	if h.Typeflag == tar.TypeGNUSparse || h.PAXRecords["GNU.sparse.major"] != "" || h.PAXRecords["GNU.sparse.size"] != "" {
-		return errors.New("a sparse file does not lie in the tar as it is: tarfs can not show it")
-	}
+func (t *tarfs) place(b *builder, n *inode, _ io.Reader, path string) error {
 	if t.off%tarfsBlock != 0 {
 		return fmt.Errorf("its data is at %d, not at a multiple of %d", t.off, tarfsBlock)
 	}

@@ -95,6 +95,19 @@ func parseContext(f BlobFeatures, b, dicts []byte) (g storage.Group, err error) 
 	return g, nil
 }
 
+// AppendZranContext appends the context of g, a point of a gzip stream, whose
+// dictionary is at dict in what follows the contexts.
+func AppendZranContext(b []byte, g *storage.Group, dict uint64) []byte {
+	le := binary.LittleEndian
+	b = le.AppendUint64(b, uint64(g.Offset))
+	b = le.AppendUint64(b, uint64(g.Base))
+	b = le.AppendUint64(b, dict)
+	b = le.AppendUint32(b, g.Size)
+	b = le.AppendUint32(b, g.UncompressedSize)
+	b = le.AppendUint32(b, uint32(len(g.Dictionary)))
+	return append(b, g.BitsByte, g.Bits, 0, 0)
+}
+
 // placeBatches sets where batches are stored, which only their chunks tell.
 func (m *Meta) placeBatches() {
 	for i := range m.Header.Entries {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluicefs/sluice/image/build"
 	"github.com/sluicefs/sluice/internal/source"
+	"github.com/sluicefs/sluice/storage"
 )
 
 func newImageCreateCmd(env *Env) *cobra.Command {
@@ -28,6 +29,10 @@ func newImageCreateCmd(env *Env) *cobra.Command {
   several tar archives: layers, the lowest first,
   an OCI image: a reference in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG].
 
+With --type targz-ref the data stays in the tar.gz file SOURCE: what is written is
+the bootstrap and a small index. Readers look for the archive among the blobs,
+under its SHA-256.
+
 The output appears under its name when it is complete. The same source and
 options give the same bytes.`,
 		Example: `  sluice image create ./rootfs -o image
@@ -39,6 +44,12 @@ options give the same bytes.`,
 			defer done()
 			if err != nil {
 				return err
+			}
+			if kind == kindTargzRef {
+				if out.push != "" || out.layout != "" {
+					return usageError{errors.New("--push and --layout are not supported with --type targz-ref: the data is a layer of another image")}
+				}
+				opt.TargzRef, opt.Compressor = true, storage.None
 			}
 			src, config, closeSource, err := buildSource(cmd.Context(), env, args, source.Kind(kind), out.plainHTTP)
 			if err != nil {
@@ -60,9 +71,12 @@ options give the same bytes.`,
 	}
 	format.add(cmd.Flags())
 	out.add(cmd.Flags())
-	cmd.Flags().StringVarP(&kind, "type", "t", "auto", "what the source is: auto, dir, tar, oci, oci-archive, registry, bootstrap")
+	cmd.Flags().StringVarP(&kind, "type", "t", "auto", "what the source is: auto, dir, tar, targz-ref, oci, oci-archive, registry, bootstrap")
 	return cmd
 }
+
+// kindTargzRef is the type of source whose data stays where it is.
+const kindTargzRef = "targz-ref"
 
 // deliverWritten delivers an image all of whose blobs were just written.
 func (f *outputFlags) deliverWritten(ctx context.Context, res *build.Result, config *v1.ConfigFile) error {
@@ -82,7 +96,7 @@ func (f *outputFlags) deliverWritten(ctx context.Context, res *build.Result, con
 // buildSource finds out what the arguments of create are.
 func buildSource(ctx context.Context, env *Env, args []string, kind source.Kind, plainHTTP bool) (src build.Source, config *v1.ConfigFile, closeSource func(), err error) {
 	closeSource = func() {}
-	if len(args) > 1 || args[0] == "-" {
+	if len(args) > 1 || args[0] == "-" || kind == kindTargzRef {
 		var layers []build.Layer
 		for _, a := range args {
 			if a == "-" {

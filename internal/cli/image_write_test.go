@@ -191,7 +191,7 @@ func TestNydusImage(t *testing.T) {
 		t.Errorf("--encrypt: got %q", words)
 	}
 	for want, args := range map[string][]string{
-		"refer to a compressed layer": {"create", "-t", "targz-ref", "-B", at("x"), src},
+		"targz-ref refers to any":     {"create", "-t", "estargz-ref", "-B", at("x"), src},
 		"is not known: there are dir": {"create", "-t", "zip-rafs", "-B", at("x"), src},
 		"any bootstrap is a dict":     {"chunkdict", "generate", "--bootstrap", at("x"), at("boot")},
 	} {

@@ -143,6 +143,9 @@ func (f *outputFlags) report(env *Env, res *build.Result) error {
 	for _, b := range res.Written {
 		fmt.Fprintf(w, "blob       %s  %s in %d chunks\n", b.Path, bytesText(b.Size), b.Chunks)
 	}
+	if res.Archive != "" {
+		fmt.Fprintf(w, "data       stays in the archive: keep it among the blobs as %s\n", res.Archive)
+	}
 	if n := len(res.Blobs) - len(res.Written); n > 0 {
 		fmt.Fprintf(w, "%d more blobs are referred to\n", n)
 	}
@@ -150,7 +153,7 @@ func (f *outputFlags) report(env *Env, res *build.Result) error {
 		fmt.Fprintf(w, "%d of %d chunks (%s, %.1f%% of the data) were known already\n", res.DedupChunks, res.Chunks,
 			bytesText(res.DedupSize), 100*float64(res.DedupSize)/float64(max(res.DataSize, 1)))
 	}
-	if res.DataSize > 0 && stored > 0 {
+	if res.DataSize > 0 && stored > 0 && res.Archive == "" {
 		fmt.Fprintf(w, "stored     %s, %.1f%% of the data\n", bytesText(stored), 100*float64(stored)/float64(res.DataSize))
 	}
 	return nil
@@ -163,6 +166,7 @@ type imageJSON struct {
 	BootstrapSize int64      `json:"bootstrap_size"`
 	Blobs         []string   `json:"blobs"`
 	Written       []blobJSON `json:"written,omitempty"`
+	Archive       string     `json:"archive,omitempty"` // the blob that stays a tar.gz
 	Inodes        uint64     `json:"inodes"`
 	Files         uint64     `json:"files"`
 	DataSize      int64      `json:"data_size"`
@@ -182,7 +186,7 @@ type blobJSON struct {
 
 func resultJSON(res *build.Result) imageJSON {
 	out := imageJSON{
-		Version: res.Version, Bootstrap: res.Bootstrap, BootstrapSize: res.BootstrapSize, Blobs: res.Blobs,
+		Version: res.Version, Bootstrap: res.Bootstrap, BootstrapSize: res.BootstrapSize, Blobs: res.Blobs, Archive: res.Archive,
 		Inodes: res.Inodes, Files: res.Files, DataSize: res.DataSize,
 		Chunks: res.Chunks, DedupChunks: res.DedupChunks, DedupSize: res.DedupSize,
 	}

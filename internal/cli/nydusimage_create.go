@@ -36,7 +36,7 @@ func newNydusCreateCmd(env *Env) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVarP(&o.kind, "type", "t", "", "source: directory, dir-rafs, tar-rafs, targz-rafs, estargz-rafs, tar-tarfs (directory unless --type is given)")
+	fs.StringVarP(&o.kind, "type", "t", "", "source: directory, dir-rafs, tar-rafs, targz-rafs, targz-ref, estargz-rafs, tar-tarfs (directory unless --type is given)")
 	fs.StringVar(&o.sourceType, "source-type", "", "the same as --type")
 	fs.StringVarP(&o.bootstrap, "bootstrap", "B", "", "file for the bootstrap")
 	fs.StringVarP(&o.blobDir, "blob-dir", "D", "", "directory for the blob, which is named by its id")
@@ -100,8 +100,8 @@ func (o *nydusCreate) sourceKind() string {
 func (o *nydusCreate) source(path string) (build.Source, error) {
 	kind := o.sourceKind()
 	dirs := []string{"", "directory", "dir-rafs"}
-	tars := []string{"tar-rafs", "targz-rafs", "estargz-rafs", "tar-tarfs"}
-	refs := []string{"targz-ref", "estargz-ref", "estargztoc-ref", "stargz_index"}
+	tars := []string{"tar-rafs", "targz-rafs", "targz-ref", "estargz-rafs", "tar-tarfs"}
+	refs := []string{"estargz-ref", "estargztoc-ref", "stargz_index"}
 	switch {
 	case slices.Contains(dirs, kind):
 		fi, err := os.Stat(path)
@@ -115,7 +115,7 @@ func (o *nydusCreate) source(path string) (build.Source, error) {
 	case slices.Contains(tars, kind):
 		return build.Tars(build.TarFile(path)), nil
 	case slices.Contains(refs, kind):
-		return nil, usageError{fmt.Errorf("--type %s is not supported: images that refer to a compressed layer are read and not written; eStargz layers are mounted as they are", kind)}
+		return nil, usageError{fmt.Errorf("--type %s is not supported: eStargz layers are mounted as they are, and targz-ref refers to any other", kind)}
 	}
 	return nil, usageError{fmt.Errorf("--type %s is not known: there are %s", kind, strings.Join(append(dirs[1:], tars...), ", "))}
 }
@@ -160,6 +160,8 @@ func (o *nydusCreate) run(cmd *cobra.Command, env *Env, path string) error {
 	switch o.sourceKind() {
 	case "tar-tarfs":
 		opt.Tarfs, opt.Compressor = true, storage.None
+	case "targz-ref":
+		opt.TargzRef, opt.Compressor = true, storage.None
 	case "estargz-rafs":
 		opt.Stargz = true
 	}
@@ -179,5 +181,9 @@ func (o *nydusCreate) run(cmd *cobra.Command, env *Env, path string) error {
 	if err != nil {
 		return err
 	}
-	return writeNydusOutput(o.outputJSON, res, opt.Compressor.String())
+	compressor := opt.Compressor
+	if opt.TargzRef {
+		compressor = storage.Gzip
+	}
+	return writeNydusOutput(o.outputJSON, res, compressor.String())
 }

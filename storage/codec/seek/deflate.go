@@ -25,6 +25,7 @@ type deflate struct {
 	ended  bool // nothing follows
 	border func(*deflate)
 	check  *Check
+	failed error // what ended the input, once what was decoded before is read
 
 	// Of the member under way; crc is right only if it was seen whole.
 	crc    uint32
@@ -51,7 +52,7 @@ func (d *deflate) start(p *Point) error {
 		return errIndex
 	}
 	d.f.reset(io.NewSectionReader(d.src, p.In, d.size-p.In), p.In, p.First, p.Bits, p.Window)
-	d.head, d.tail, d.ended = p.Head && d.gzip, false, false
+	d.head, d.tail, d.ended, d.failed = p.Head && d.gzip, false, false, nil
 	d.crc, d.length, d.whole = 0, 0, p.Head
 	return nil
 }
@@ -83,6 +84,8 @@ func (d *deflate) Read(p []byte) (int, error) {
 		}
 		var err error
 		switch {
+		case d.failed != nil:
+			return 0, d.failed
 		case d.ended:
 			return 0, io.EOF
 		case d.head:
@@ -101,6 +104,9 @@ func (d *deflate) Read(p []byte) (int, error) {
 func (d *deflate) block() error {
 	border, done, err := d.f.step()
 	switch {
+	case err != nil && len(d.f.pending()) > 0:
+		// A stretch may end within a block: what there is is good.
+		d.failed = err
 	case err != nil:
 		return err
 	case done:
@@ -158,6 +164,9 @@ func (d *deflate) header() error {
 	d.head = false
 	d.crc, d.length = 0, 0
 	d.f.history = 0 // a member cannot refer to the one before
+	if d.border != nil {
+		d.border(d)
+	}
 	return nil
 }
 
