@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -141,12 +142,36 @@ func (p *Point) Device() (string, error) {
 // is false if the device is not known.
 func (p *Point) Dead() bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.device == "" || p.gone {
+	known, path := p.device != "" && !p.gone, p.path
+	device := p.device
+	p.mu.Unlock()
+	if !known {
 		return false
 	}
 	b, err := os.ReadFile("/proc/self/mountinfo")
-	return err == nil && findDevice(string(b), p.path) == p.device
+	return err == nil && findDevice(string(b), path) == device && disconnected(path)
+}
+
+// disconnected reports whether the mount at path has lost its session. One
+// that was mounted there since, perhaps with the device number that became
+// free, has not; it may even be too busy to answer.
+func disconnected(path string) bool {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err == unix.ENOTCONN
+	}
+	answer := make(chan error, 1)
+	go func() {
+		defer unix.Close(fd)
+		var st unix.Statfs_t
+		answer <- unix.Fstatfs(fd, &st)
+	}()
+	select {
+	case err := <-answer:
+		return err == unix.ENOTCONN || err == unix.ECONNABORTED
+	case <-time.After(time.Second):
+		return false
+	}
 }
 
 // findDevice returns the device of the topmost FUSE mount at path.
