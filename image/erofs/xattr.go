@@ -29,7 +29,11 @@ func (im *Image) readPrefixes() error {
 			return im.Errorf(int64(off), "xattr prefix of %d bytes", n)
 		}
 		p := im.data[off+2 : off+2+n]
-		im.prefixes = append(im.prefixes, XattrPrefix(p[0])+string(p[1:]))
+		base := XattrPrefix(p[0])
+		if base != "" {
+			base += string(p[1:])
+		} // else what the format keeps for itself, such as digests: not shown, nor does Linux
+		im.prefixes = append(im.prefixes, base)
 		off = (off + 2 + n + 3) &^ 3
 	}
 	return nil
