@@ -143,18 +143,19 @@ func (t *Target) openArchive(ref source.Ref, c Config) error {
 		t.FS = a.Raw()
 		return nil
 	}
-	t.nodeFS(a.Root(), c, archiveTimeout)
+	t.nodeFS(a.Root(), c, fs.Options{}, archiveTimeout)
 	return nil
 }
 
-// nodeFS makes a raw file system of a tree of nodes.
-func (t *Target) nodeFS(root fs.InodeEmbedder, c Config, timeout time.Duration) {
+// nodeFS makes a raw file system of a tree of nodes, with options that come
+// from c but for those that are given.
+func (t *Target) nodeFS(root fs.InodeEmbedder, c Config, o fs.Options, timeout time.Duration) {
 	if c.CacheTimeout > 0 {
 		timeout = c.CacheTimeout
 	}
-	raw, mount := fs.Prepare(root, &fs.Options{
-		EntryTimeout: &timeout, AttrTimeout: &timeout, MountOptions: t.Fuse, AllUID: c.UID, AllGID: c.GID,
-	})
+	o.EntryTimeout, o.AttrTimeout, o.MountOptions = &timeout, &timeout, t.Fuse
+	o.AllUID, o.AllGID = c.UID, c.GID
+	raw, mount := fs.Prepare(root, &o)
 	t.FS, t.Fuse = raw, *mount
 }
 
@@ -176,6 +177,6 @@ func (t *Target) openDirectory(ref source.Ref, c Config) error {
 	t.Fuse.EnableLocks = c.ShareLocks
 	t.Fuse.EnableAcl = true
 	t.Fuse.Options = append(t.Fuse.Options, "default_permissions")
-	t.nodeFS(root, c, directoryTimeout)
+	t.nodeFS(root, c, fs.Options{NullPermissions: true}, directoryTimeout) // 0000 keeps others out
 	return nil
 }

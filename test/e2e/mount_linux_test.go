@@ -119,6 +119,12 @@ func TestIntegrationMountLocalKinds(t *testing.T) {
 	if got, err := os.ReadFile(src + "/written"); err != nil || string(got) != "x" {
 		t.Errorf("through the mount: %q, %v", got, err)
 	}
+	if err := os.Chmod(src+"/written", 0); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(mnt + "/written"); err != nil || st.Mode() != 0 {
+		t.Errorf("a file without permissions: got %v, %v", st, err)
+	}
 	b.ok("umount", mnt)
 	b.ok("mount", "-d", "--read-only", src, mnt)
 	if err := os.WriteFile(mnt+"/written", nil, 0o600); !errors.Is(err, syscall.EROFS) {
