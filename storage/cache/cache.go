@@ -18,7 +18,7 @@
 // reading.
 //
 // Locks, in the order in which they may be taken: Reader.mu, Cache.mu,
-// store.mu; all others (gate, slots, chunkMap) are leaves. None is held over
+// spares.mu, store.mu; all others (gate, slots, chunkMap) are leaves. None is held over
 // a fetch; Cache.mu is held while files of a blob are opened.
 package cache
 
@@ -70,6 +70,8 @@ type Cache struct {
 	pool    *buffers
 	gate    *gate
 	digests digests
+	spares  spares
+	unkept  unkept
 	n       counters
 	minute  atomic.Uint32
 	used    atomic.Int64 // bytes on disk, as last counted and added to since
@@ -166,11 +168,14 @@ func (c *Cache) housekeep(ctx context.Context) {
 		case <-t.C:
 		}
 		c.minute.Store(nowMinutes())
+		c.spares.keep()
 		if err := c.Sync(); err != nil {
 			c.log.Warn("cache: sync", "error", err)
 		}
 		for _, s := range *c.byName.Load() {
-			s.refresh()
+			if s.data != nil { // else it has no files: the disk did not let it
+				s.refresh()
+			}
 		}
 		c.readLimit()
 		if c.quota.Load() > 0 {
@@ -195,6 +200,7 @@ func (c *Cache) Sync() error {
 func (c *Cache) Close() error {
 	c.stop()
 	<-c.done
+	c.spares.drop(nil)
 	errs := []error{c.Sync()}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -69,7 +69,12 @@ func (r *Reader) await(p []byte, e *storage.Extent) (w pending, created bool, er
 	}
 	s := r.c.store(ch.Blob)
 	f, created := s.join(r, ch, r.c.seals.seal(ch))
+	landed := !created && f.hurry()
 	count(&r.n, &r.c.n, func(n *counters) {
+		if landed {
+			n.hits.Add(1)
+			return
+		}
 		n.misses.Add(1)
 		if !created {
 			n.joined.Add(1)
@@ -80,7 +85,6 @@ func (r *Reader) await(p []byte, e *storage.Extent) (w pending, created bool, er
 		r.expected.wanted(stored(ch), false)
 		return pending{f, p, e.ChunkOffset}, created, nil
 	}
-	f.hurry()
 	if sl := s.slots.find(ch.Index); sl != nil {
 		r.cameTo(s, sl, ch)
 	}
@@ -418,8 +422,8 @@ func (r *Reader) fetch(ctx context.Context, sp *span, p priority) {
 		f.land(data, err)
 	}
 	for _, f := range sp.flights {
-		if f.err == nil {
-			r.keep(f)
+		if f.err == nil && !r.keep(f) && (p != byPrefetch || f.wanted()) {
+			r.c.spares.add(f)
 		}
 	}
 }
@@ -554,27 +558,4 @@ func (g *groupBuffer) release() {
 		g.pool.put(g.data)
 	}
 	g.data, g.of = nil, nil
-}
-
-// keep writes a landed chunk to disk, if it can be and there is room.
-func (r *Reader) keep(f *flight) {
-	s := f.s
-	if s.data == nil || !keepable(&f.ch) || !r.c.room(int64(len(f.data))) {
-		return
-	}
-	err := s.put(&f.ch, f.data, f.seal)
-	switch {
-	case err == nil:
-		s.failed.Store(false)
-		r.n.stored.Add(uint64(len(f.data)))
-		if f.ch.Flags&storage.HasDigest != 0 {
-			r.c.digests.add(&f.ch.Digest, nameHash(s.name), f.ch.Index)
-		}
-	case errors.Is(err, errClaimed):
-	default:
-		count(&r.n, &r.c.n, func(n *counters) { n.storeErrors.Add(1) })
-		if !s.failed.Swap(true) {
-			r.c.log.Warn("cache: cannot keep chunks, reading on without", "blob", f.ch.Blob.ID, "error", err)
-		}
-	}
 }

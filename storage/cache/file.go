@@ -27,6 +27,12 @@ type file interface {
 	Close() error
 }
 
+// aroundReader is what a file may be beside: one that, where a small read has
+// to wait for the disk, brings more of the bytes from lo to hi into memory.
+type aroundReader interface {
+	ReadAround(p []byte, off, lo, hi int64) (int, error)
+}
+
 // directory is a flat directory of files.
 type directory interface {
 	// Open opens a file for reading and writing; a file that is not there is

@@ -2,6 +2,33 @@ package cache
 
 import "golang.org/x/sys/unix"
 
+// aroundSize is how much of a chunk the disk is asked for at once when a
+// small read finds its bytes not in memory: what the kernel brings around a
+// fault of a mapping. A disk takes little longer for it than for one page,
+// and other reads of the same chunk then wait no more.
+const aroundSize = 128 << 10
+
+// ReadAround is ReadAt within the bytes from lo to hi of the file.
+func (f *osFile) ReadAround(p []byte, off, lo, hi int64) (int, error) {
+	fd := int(f.number.Load())
+	if len(p) >= aroundSize || f.waits.Load() {
+		return f.ReadAt(p, off)
+	}
+	n, err := unix.Preadv2(fd, [][]byte{p}, off, unix.RWF_NOWAIT)
+	if n == len(p) && err == nil {
+		return n, nil
+	}
+	if err == unix.EOPNOTSUPP || err == unix.ENOSYS {
+		f.waits.Store(true)
+	}
+	lo = max(lo, off&^(aroundSize-1))
+	hi = min(hi, (off+int64(len(p))+aroundSize-1)&^(aroundSize-1))
+	if hi-lo > int64(len(p)) {
+		_ = unix.Fadvise(fd, lo, hi-lo, unix.FADV_WILLNEED) // only a hint
+	}
+	return f.ReadAt(p, off)
+}
+
 func (f *osFile) Sync() error {
 	return retryInterrupted(func() error { return unix.Fdatasync(int(f.Fd())) })
 }

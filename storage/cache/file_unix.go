@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -83,7 +84,9 @@ func (d *osDir) Open(name string, create bool) (file, error) {
 		unix.Close(fd)
 		return nil, &fs.PathError{Op: "open", Path: filepath.Join(d.path, name), Err: err}
 	}
-	return &osFile{File: os.NewFile(uintptr(fd), name), id: identity(fd, st.Ino)}, nil
+	f := &osFile{File: os.NewFile(uintptr(fd), name), id: identity(fd, st.Ino)}
+	f.number.Store(int64(fd))
+	return f, nil
 }
 
 func (d *osDir) Remove(name string) error {
@@ -103,7 +106,14 @@ func (d *osDir) Names() ([]string, error) {
 
 type osFile struct {
 	*os.File
-	id uint64
+	id     uint64
+	waits  atomic.Bool  // RWF_NOWAIT is not supported here
+	number atomic.Int64 // the descriptor, -1 once closed
+}
+
+func (f *osFile) Close() error {
+	f.number.Store(-1)
+	return f.File.Close()
 }
 
 func (f *osFile) Identity() uint64 { return f.id }

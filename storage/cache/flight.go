@@ -27,6 +27,7 @@ type flight struct {
 	// Guarded by s.mu.
 	waiters int
 	landed  bool
+	spare   bool // kept in memory, see spares
 	urgent  bool // a reader waits
 	job     *job
 }
@@ -50,14 +51,15 @@ func newJob(cancel context.CancelFunc, flights int) *job {
 // nobody any more.
 func (j *job) hurry() { j.once.Do(func() { close(j.rush) }) }
 
-// hurry says that a reader waits for f.
-func (f *flight) hurry() {
+// hurry says that a reader waits for f, and reports whether it need not.
+func (f *flight) hurry() (landed bool) {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
 	f.urgent = true
 	if f.job != nil {
 		f.job.hurry()
 	}
+	return f.landed
 }
 
 // errAbandoned is the error of a flight whose job ended for reasons that are
@@ -113,7 +115,7 @@ func (f *flight) land(data []byte, err error) {
 // retire is called by the job when the chunk has been kept, or will not be.
 func (f *flight) retire() {
 	f.s.mu.Lock()
-	if f.s.flights[f.seal] == f {
+	if f.s.flights[f.seal] == f && !f.spare {
 		delete(f.s.flights, f.seal)
 	}
 	f.s.mu.Unlock()

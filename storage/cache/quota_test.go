@@ -142,8 +142,13 @@ func TestFullDiskDoesNotStopReading(t *testing.T) {
 	d.mu.Lock()
 	d.fail = 0 // room again
 	d.mu.Unlock()
+	requests := r.Stats().Requests
 	read(t, r, ext, want)
 	r.settle()
+	if n := r.Stats().Requests; n != requests {
+		t.Errorf("requests for chunks that are in memory: got %d, want 0", n-requests)
+	}
+	c.spares.keep()
 	for i := range b.chunks {
 		if !r.Present(&b.chunks[i]) {
 			t.Errorf("chunk %d is not kept though there is room again", i)

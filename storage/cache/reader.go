@@ -81,6 +81,7 @@ func (r *Reader) Close() error {
 	r.mu.Unlock()
 	r.stop()
 	r.wg.Wait()
+	r.c.spares.drop(r)
 	return nil
 }
 
@@ -103,6 +104,17 @@ func (r *Reader) Stats() Stats { return r.n.stats() }
 type place struct {
 	f  file
 	at int64
+}
+
+// read reads from the place of e's first wanted byte on. Of the chunk around
+// it more may be brought into memory.
+func (l place) read(p []byte, e *storage.Extent) (int, error) {
+	a, ok := l.f.(aroundReader)
+	if !ok {
+		return l.f.ReadAt(p, l.at)
+	}
+	lo := l.at - int64(e.ChunkOffset)
+	return a.ReadAround(p, l.at, lo, lo+int64(e.Chunk.UncompressedSize))
 }
 
 // present returns where the verified bytes of ch are, from its byte off on,
@@ -249,7 +261,7 @@ func (r *Reader) readRun(p []byte, ext []storage.Extent) (n, k int, err error) {
 		}
 		n += want
 	}
-	if got, _ := run.f.ReadAt(p[:n], run.at); got != n {
+	if got, _ := run.read(p[:n], &ext[0]); got != n {
 		// The file became shorter behind our back, or the disk is bad.
 		s.distrust()
 		r.drop(ext[:k])

@@ -52,7 +52,6 @@ type store struct {
 	suspect   atomic.Bool
 	slots     slots
 	high      atomic.Int64 // end of what this process has written to data
-	failed    atomic.Bool  // an error of writing was logged
 	withdrawn bool         // used by evict alone
 	reopen    atomic.Int64 // without files: when to try again, Unix nanoseconds
 
