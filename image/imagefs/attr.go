@@ -55,12 +55,19 @@ func (f *FS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) f
 	return fuse.OK
 }
 
+// lookedEvery is how many inodes are looked at between two calls of
+// Options.Looked.
+const lookedEvery = 128
+
 func (f *FS) attr(nid uint64, out *fuse.Attr) error {
 	sc := getScratch()
 	defer putScratch(sc)
 	in := &sc.inode
 	if err := f.tree.Stat(nid, in); err != nil {
 		return err
+	}
+	if f.opts.Looked != nil && f.looks.Add(1)%lookedEvery == 0 {
+		f.opts.Looked()
 	}
 	sec := uint64(in.MTime)
 	out.Ino = in.NID

@@ -46,6 +46,10 @@ type Options struct {
 	// OnError, if not nil, is told of every request that fails for another
 	// reason than the caller's (a corrupt image, data that cannot be had).
 	OnError func(op string, nid uint64, err error)
+	// Looked, if not nil, is called now and then while inodes are looked at,
+	// after some hundred of them, for who watches the memory that mapped
+	// metadata takes. It may be called concurrently.
+	Looked func()
 	// NoXattrs says that the image has no extended attributes. The kernel
 	// then stops asking for them, which it else does on every exec.
 	NoXattrs bool
@@ -99,6 +103,7 @@ type FS struct {
 	nsec    uint32
 	stat    fuse.StatfsOut
 	counts  counters
+	looks   atomic.Uint32 // inodes looked at
 	server  atomic.Pointer[fuse.Server]
 }
 

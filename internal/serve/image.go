@@ -78,10 +78,15 @@ func (t *Target) show(img *source.Image, store *cache.Cache, c Config) error {
 		i.recorder.programs = newPrograms(img.Tree, i.reader, i.log)
 		t.closers = append(t.closers, i.recorder.programs)
 	}
+	var looked func()
+	if tree, ok := img.Tree.(image.Trimmer); ok {
+		t.closers = append(t.closers, keepSmall(tree))
+		looked = trimIfLarge
+	}
 	noXattrs := !hasXattrs(img.Tree.Info())
 	i.FS = imagefs.New(img.Tree, i.meter, imagefs.Options{
 		CacheTimeout: c.CacheTimeout, UID: c.UID, GID: c.GID,
-		Observer: i.recorder, OnError: i.logError, NoXattrs: noXattrs,
+		Observer: i.recorder, OnError: i.logError, Looked: looked, NoXattrs: noXattrs,
 	})
 	var prof *profile.Profile
 	if c.Profile != "" {
@@ -95,9 +100,6 @@ func (t *Target) show(img *source.Image, store *cache.Cache, c Config) error {
 		for _, path := range c.PrefetchPaths {
 			prof.Reads = append(prof.Reads, profile.Read{Path: path})
 		}
-	}
-	if tree, ok := img.Tree.(image.Trimmer); ok {
-		t.closers = append(t.closers, keepSmall(tree))
 	}
 	i.pre = newPrefetcher(img.Tree, i.reader, c.Prefetch, prof, i.log)
 	t.closers = append(t.closers, i.pre)
