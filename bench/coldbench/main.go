@@ -91,16 +91,7 @@ func run(ctx context.Context) error {
 	if *skipFlag {
 		return nil
 	}
-	var whole []time.Duration
-	for range *runsFlag {
-		d, err := b.download(ctx)
-		if err != nil {
-			return err
-		}
-		whole = append(whole, d)
-	}
-	fmt.Printf("\ndownload and unpack: %.2f s, %.1f times the lazy start\n", median(whole).Seconds(), float64(median(whole))/float64(lazy))
-	return nil
+	return b.whole(ctx, lazy)
 }
 
 func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

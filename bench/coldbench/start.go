@@ -49,28 +49,41 @@ func (b *bench) row(ctx context.Context, what, profile string) (time.Duration, e
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// start mounts the image with an empty cache, runs the command, and returns
-// how long the first output took from the beginning.
-func (b *bench) start(ctx context.Context, profile, record string) (result, error) {
+// open opens the image with an empty cache.
+func (b *bench) open(ctx context.Context, c serve.Config) (*serve.Target, error) {
 	dir, err := os.MkdirTemp(b.dir, "cache-")
 	if err != nil {
-		return result{}, err
-	}
-	point, err := os.MkdirTemp(b.dir, "mnt-")
-	if err != nil {
-		return result{}, err
+		return nil, err
 	}
 	ref, err := source.Parse(b.ref, source.Auto)
 	if err != nil {
-		return result{}, err
+		return nil, err
 	}
-	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	c.Source.CacheDir, c.Prefetch, c.Log = dir, "none", slog.New(slog.DiscardHandler)
+	return serve.Open(ctx, ref, c)
+}
+
+// mount mounts an image that is open.
+func (b *bench) mount(target *serve.Target) (*serve.Mount, error) {
+	point, err := os.MkdirTemp(b.dir, "mnt-")
+	if err != nil {
+		return nil, err
+	}
+	m, err := serve.Start(target.FS, serve.Options{
+		Mountpoint: point, Source: b.ref, Type: "image", Fuse: target.Fuse, Logger: log.New(io.Discard, "", 0),
+	})
+	if err == nil {
+		target.Image.Start()
+	}
+	return m, err
+}
+
+// start mounts the image with an empty cache, runs the command, and returns
+// how long the first output took from the beginning.
+func (b *bench) start(ctx context.Context, profile, record string) (result, error) {
 	var line timeline
 	begin := time.Now()
-	target, err := serve.Open(ctx, ref, serve.Config{
-		Source: source.Options{CacheDir: dir}, Prefetch: "none", Profile: profile, Record: record != "", Log: quiet,
-		Fetch: cache.ReaderOptions{Trace: line.add},
-	})
+	target, err := b.open(ctx, serve.Config{Profile: profile, Record: record != "", Fetch: cache.ReaderOptions{Trace: line.add}})
 	if err != nil {
 		return result{}, err
 	}
@@ -80,13 +93,10 @@ func (b *bench) start(ctx context.Context, profile, record string) (result, erro
 	if profile == "" {
 		target.Image.WillRun(b.cmd, env)
 	}
-	m, err := serve.Start(target.FS, serve.Options{
-		Mountpoint: point, Source: b.ref, Type: "image", Fuse: target.Fuse, Logger: log.New(io.Discard, "", 0),
-	})
+	m, err := b.mount(target)
 	if err != nil {
 		return result{}, err
 	}
-	target.Image.Start()
 	mounted := time.Since(begin)
 	var out bytes.Buffer
 	res, err := sandbox.Run(ctx, sandbox.Config{
