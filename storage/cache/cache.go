@@ -85,6 +85,7 @@ type Cache struct {
 	done      chan struct{}
 	trimming  atomic.Bool
 	trimAfter atomic.Int64 // not before, Unix nanoseconds
+	wholeOK   sync.Map     // keys of whole files that were made or verified here
 }
 
 // Endings of the files of a blob.

@@ -5,14 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/sluicefs/sluice/storage/codec"
 )
 
-// Entry is one blob in a cache.
+// Entry is one blob in a cache, or a whole file.
 type Entry struct {
-	Name    string    `json:"name"`     // the blob's id, or what stands for it
+	Name    string    `json:"name"`     // the blob's id, or what stands for it; of a whole file its key and ".whole"
 	Chunks  int       `json:"chunks"`   // that are there
 	Bytes   int64     `json:"bytes"`    // of them, uncompressed
 	OnDisk  int64     `json:"on_disk"`  // bytes that the blob's files take
@@ -21,7 +22,8 @@ type Entry struct {
 	Pinned  bool      `json:"pinned"`
 }
 
-// List returns what the cache has, by name.
+// List returns what the cache has: the blobs by name, then the whole files,
+// the least recently used first.
 func (c *Cache) List() ([]Entry, error) {
 	if c.dir == nil {
 		return nil, errNoDir
@@ -41,7 +43,8 @@ func (c *Cache) List() ([]Entry, error) {
 		}
 		list = append(list, e)
 	}
-	return list, nil
+	whole, err := c.wholes()
+	return append(list, whole...), err
 }
 
 // entry looks at one blob without being among those who use it.
@@ -83,6 +86,7 @@ func (c *Cache) entry(name string) (e Entry, err error) {
 type Report struct {
 	Blobs   int   `json:"blobs"`
 	Chunks  int   `json:"chunks"` // verified
+	Files   int   `json:"files"`  // whole files, verified
 	Bytes   int64 `json:"bytes"`
 	Damaged []Bad `json:"damaged"` // and taken out
 }
@@ -94,8 +98,8 @@ type Bad struct {
 	Digest string `json:"digest"` // what it should have
 }
 
-// Check verifies every chunk of the cache, or of the blobs called names, and
-// takes out what is damaged; processes that use such a blob fetch it again.
+// Check verifies every chunk and whole file of the cache, or of what is called
+// names, and takes out what is damaged; processes that use such a blob fetch it again.
 // progress, if not nil, is told the bytes that have been verified so far.
 func (c *Cache) Check(ctx context.Context, names []string, progress func(bytes int64)) (*Report, error) {
 	if c.dir == nil {
@@ -110,6 +114,9 @@ func (c *Cache) Check(ctx context.Context, names []string, progress func(bytes i
 	}
 	rep := &Report{Damaged: []Bad{}}
 	for _, name := range names {
+		if strings.HasSuffix(name, endWhole) {
+			continue
+		}
 		s, err := c.openStore(name, false)
 		if missing(err) && !given || errors.Is(err, errBusy) {
 			continue // evicted meanwhile
@@ -123,7 +130,10 @@ func (c *Cache) Check(ctx context.Context, names []string, progress func(bytes i
 		}
 		rep.Blobs++
 	}
-	return rep, nil
+	if !given {
+		names = nil
+	}
+	return rep, c.checkWholes(ctx, names, rep)
 }
 
 func (s *store) check(ctx context.Context, rep *Report, progress func(int64)) error {
@@ -185,7 +195,7 @@ func (s *store) takeOut(v victim) (bool, error) {
 	return true, s.withdraw(v.i)
 }
 
-// Remove takes the blobs called names out of the cache. One that is pinned
+// Remove takes the blobs and whole files called names out of the cache. One that is pinned
 // or in use is an error, one that is not there fs.ErrNotExist.
 func (c *Cache) Remove(names ...string) error {
 	if c.dir == nil {
@@ -204,6 +214,13 @@ func (c *Cache) Remove(names ...string) error {
 func (c *Cache) remove(name string) error {
 	if c.Pinned(name) {
 		return errors.New("is pinned")
+	}
+	if strings.HasSuffix(name, endWhole) {
+		err := c.dir.Remove(name)
+		if missing(err) {
+			return fs.ErrNotExist
+		}
+		return err
 	}
 	f, err := c.dir.Open(name+endIndex, false)
 	if missing(err) {

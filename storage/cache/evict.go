@@ -39,6 +39,10 @@ func (c *Cache) count() {
 			f.Close()
 		}
 	}
+	whole, _ := c.wholes()
+	for i := range whole {
+		sum += whole[i].OnDisk
+	}
 	c.used.Store(sum)
 }
 
@@ -85,7 +89,7 @@ type victim struct {
 	rec    record
 }
 
-// Trim evicts chunks, the least recently used first, until the cache takes
+// Trim evicts whole files and then chunks, the least recently used first, until the cache takes
 // no more than limit bytes on disk, and returns how many bytes it gave back.
 // Chunks of blobs that are pinned or in use by any process are kept: the
 // cache may stay larger than limit.
@@ -94,12 +98,13 @@ func (c *Cache) Trim(limit int64) (freed int64, err error) {
 		return 0, nil
 	}
 	c.count()
-	if c.used.Load() <= limit {
-		return 0, nil
+	wholes, err := c.trimWholes(limit)
+	if err != nil || c.used.Load() <= limit {
+		return wholes, err
 	}
 	names, err := c.blobNames()
 	if err != nil {
-		return 0, err
+		return wholes, err
 	}
 	var idle []*store
 	defer func() {
@@ -126,7 +131,7 @@ func (c *Cache) Trim(limit int64) (freed int64, err error) {
 	for ; n < len(all) && freed < over; n++ {
 		freed += (int64(all[n].rec.size) + ownerBlock - 1) / ownerBlock * ownerBlock
 	}
-	return freed, c.evict(all[:n], idle)
+	return wholes + freed, c.evict(all[:n], idle)
 }
 
 // openIdle opens the store of a blob that nobody uses, and keeps others from
