@@ -14,6 +14,8 @@
 // That rules out FUSE passthrough, which is arranged at OPEN. With
 // [Options].Passthrough files are opened instead: one whose bytes lie
 // complete and in order in one local file is then read by the kernel itself.
+// The kernel wants all opens of a file that are there at a time to go one
+// way; fuse.Passthrough sees to that.
 // The first way is better for the many small files of a system image, the
 // second for few large ones that do not stay in memory.
 //
@@ -25,6 +27,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -75,10 +78,21 @@ type WaitObserver interface {
 // Passthrough gives the kernel files of its own to read. Implementations are
 // safe for concurrent use.
 type Passthrough interface {
-	// Backing returns the backing id of a local file that has the same bytes
-	// as the file nid of the image, from offset 0 on; ok is false if there
-	// is none, or not yet.
-	Backing(nid uint64) (id int32, ok bool)
+	// Backing is called when the file nid is opened. It returns a local file
+	// that has the same bytes from offset 0 on, which the caller closes; or
+	// nil if there is none, or not yet. That there may be one some day is
+	// what eligible says, always the same of one file; only for such files
+	// is Closed called.
+	Backing(nid uint64) (f *os.File, eligible bool)
+	// Closed is called when one that had opened the file nid closes it.
+	Closed(nid uint64)
+}
+
+// decider is what is used of fuse.Passthrough.
+type decider interface {
+	Open(node uint64, fd int, out *fuse.OpenOut) bool
+	OpenOrdinary(node uint64, out *fuse.OpenOut)
+	Close(node uint64)
 }
 
 // PresentReader is what a storage.Reader may be beside: one that can tell
@@ -105,6 +119,8 @@ type FS struct {
 	counts  counters
 	looks   atomic.Uint32 // inodes looked at
 	server  atomic.Pointer[fuse.Server]
+	decide  decider     // set by Init, with Options.Passthrough
+	openAll atomic.Bool // files are opened, see Options.Passthrough
 }
 
 // forever is the longest time in seconds that is safe in a kernel's jiffies.
@@ -127,6 +143,7 @@ func New(tree image.Tree, r storage.Reader, opts Options) *FS {
 	f.present, _ = r.(PresentReader)
 	f.waited, _ = opts.Observer.(WaitObserver)
 	f.stat = statfs(tree)
+	f.openAll.Store(opts.Passthrough != nil)
 	return f
 }
 
@@ -136,8 +153,13 @@ func (f *FS) String() string { return "imagefs(" + f.tree.Info().Format + ")" }
 // SetDebug does nothing: the server's own tracing shows all requests.
 func (f *FS) SetDebug(bool) {}
 
-// Init keeps the server, for what Server returns.
-func (f *FS) Init(s *fuse.Server) { f.server.Store(s) }
+// Init keeps the server.
+func (f *FS) Init(s *fuse.Server) {
+	if f.opts.Passthrough != nil {
+		f.decide = s.Passthrough()
+	}
+	f.server.Store(s)
+}
 
 // Forget does nothing: no node is remembered.
 func (f *FS) Forget(uint64, uint64) {}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -252,20 +253,65 @@ func TestOpenOnlyForReading(t *testing.T) {
 	if st := f.Open(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: 40}, Flags: syscall.O_RDWR}, &fuse.OpenOut{}); st != fuse.EROFS {
 		t.Errorf("open for writing: %v, want EROFS", st)
 	}
-	p := New(tree, r, Options{Passthrough: backing{40: 77}})
-	var out fuse.OpenOut
-	if st := p.Open(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: 40}}, &out); st != fuse.OK || out.BackingID != 77 || out.OpenFlags&fuse.FOPEN_PASSTHROUGH == 0 {
-		t.Errorf("passthrough: %v, %+v", st, out)
+}
+
+func TestPassthroughOpens(t *testing.T) {
+	tree, r := fake()
+	b := &backing{nid: 40}
+	d := &decided{}
+	f := New(tree, r, Options{Passthrough: b})
+	f.decide = d
+	open := func(node uint64, flags uint32, handle uint64) {
+		t.Helper()
+		var out fuse.OpenOut
+		if st := f.Open(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: node}}, &out); st != fuse.OK || out.OpenFlags != flags || out.Fh != handle {
+			t.Errorf("open of node %d: %v, %+v; want flags %#x, handle %d", node, st, out, flags, handle)
+		}
+		f.Release(nil, &fuse.ReleaseIn{InHeader: fuse.InHeader{NodeId: node}, Fh: out.Fh})
 	}
-	out = fuse.OpenOut{}
-	if st := p.Open(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: 43}}, &out); st != fuse.OK || out.OpenFlags != fuse.FOPEN_KEEP_CACHE|fuse.FOPEN_NOFLUSH {
-		t.Errorf("no backing file: %v, %+v", st, out)
+	const ordinary = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
+	open(43, ordinary, 0)
+	open(40, ordinary, handleCounted)
+	if d.ordinary != 1 || d.closed != 1 || b.closed != 1 {
+		t.Errorf("ordinary open: %+v, closed %d", d, b.closed)
+	}
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.file = file
+	open(40, fuse.FOPEN_PASSTHROUGH|fuse.FOPEN_NOFLUSH, handleCounted)
+	if d.passed != 1 || d.closed != 2 || b.closed != 2 || f.Counts().Passthrough != 1 {
+		t.Errorf("passthrough: %+v, closed %d", d, b.closed)
+	}
+	if err := file.Close(); err == nil {
+		t.Error("the backing file was left open")
+	}
+	if err := f.TryPassthrough(nil); err == nil {
+		t.Error("passthrough without a server: no error")
 	}
 }
 
-type backing map[uint64]int32
+// backing has a file for one inode.
+type backing struct {
+	nid    uint64
+	file   *os.File
+	closed int
+}
 
-func (b backing) Backing(nid uint64) (int32, bool) { id, ok := b[nid]; return id, ok }
+func (b *backing) Backing(nid uint64) (*os.File, bool) { return b.file, nid == b.nid }
+func (b *backing) Closed(uint64)                       { b.closed++ }
+
+// decided counts what a server would be asked.
+type decided struct{ passed, ordinary, closed int }
+
+func (d *decided) Open(_ uint64, _ int, out *fuse.OpenOut) bool {
+	d.passed++
+	out.OpenFlags = fuse.FOPEN_PASSTHROUGH | fuse.FOPEN_NOFLUSH
+	return true
+}
+func (d *decided) OpenOrdinary(uint64, *fuse.OpenOut) { d.ordinary++ }
+func (d *decided) Close(uint64)                       { d.closed++ }
 
 func TestHitsDoNotAllocate(t *testing.T) {
 	tree, r := fake()

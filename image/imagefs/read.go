@@ -10,32 +10,9 @@ import (
 	"github.com/sluicefs/sluice/storage"
 )
 
-// Open answers ENOSYS, after which the kernel opens files without asking and
-// keeps their pages for ever; with Options.Passthrough it opens them, and
-// hands over a backing file where there is one.
-func (f *FS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	if in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
-		return fuse.EROFS
-	}
-	if f.opts.Passthrough == nil {
-		return fuse.ENOSYS
-	}
-	f.counts.opens.Add(1)
-	out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
-	if id, ok := f.opts.Passthrough.Backing(f.ids.nid(in.NodeId)); ok {
-		out.OpenFlags = fuse.FOPEN_PASSTHROUGH | fuse.FOPEN_NOFLUSH
-		out.BackingID = id
-		f.counts.passthrough.Add(1)
-	}
-	return fuse.OK
-}
-
 // Flush answers ENOSYS: nothing is ever written, and the kernel then does not
 // ask at each close.
 func (f *FS) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
-
-// Release has nothing to give back.
-func (f *FS) Release(<-chan struct{}, *fuse.ReleaseIn) {}
 
 // Read gives out the bytes of a regular file: those that the metadata holds
 // itself, or those of its extents. It may wait for the network, and ends
