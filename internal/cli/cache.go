@@ -49,7 +49,8 @@ func newCacheListCmd(env *Env, open func() (*cache.Cache, error), converted func
 		Aliases: []string{"list"},
 		Short:   "List what is cached",
 		Long: `List the blobs of which chunks are cached, and under the digests of their
-manifests ("sha256:…") the plain images that had to be fetched as a whole.`,
+manifests ("sha256:…") the plain images that had to be fetched as a whole; what
+ends in ".whole" is a copy of one file for --passthrough=on.`,
 		Example: "  sluice cache ls\n  sluice cache ls --json",
 		Args:    needArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
@@ -81,7 +82,7 @@ manifests ("sha256:…") the plain images that had to be fetched as a whole.`,
 }
 
 func lastUse(e *cache.Entry) string {
-	if e.LastUse.IsZero() || e.Chunks == 0 && !isWhole(e.Name) {
+	if e.LastUse.IsZero() || e.Chunks == 0 && e.Bytes == 0 {
 		return "-"
 	}
 	return e.LastUse.Format(time.DateTime)
@@ -124,6 +125,9 @@ taken out of the cache, to be fetched again when it is read. The exit code is
 						fmt.Fprintf(env.Stdout, "damaged: blob %s chunk %d, %s\n", b.Name, b.Chunk, b.Digest)
 					}
 					fmt.Fprintf(env.Stdout, "%d chunks of %d blobs verified (%s), %d damaged and taken out\n", rep.Chunks, rep.Blobs, bytesText(rep.Bytes), len(rep.Damaged))
+					if rep.Files > 0 {
+						fmt.Fprintf(env.Stdout, "%d whole files among them\n", rep.Files)
+					}
 				}
 				if err == nil && len(rep.Damaged) > 0 {
 					err = exitError{exitFailed}

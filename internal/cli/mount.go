@@ -67,8 +67,8 @@ func runMount(ctx context.Context, env *Env, flags *pflag.FlagSet, f *mountFlags
 	if err != nil {
 		return err
 	}
-	if f.passthrough == "on" && ref.Kind != source.Directory {
-		return usageError{fmt.Errorf("--passthrough=on is for directories: the files of %s do not lie whole on this machine", ref)}
+	if f.passthrough == "on" && ref.Kind != source.Directory && !ref.Kind.Image() {
+		return usageError{fmt.Errorf("--passthrough=on is for directories and images: the files of %s do not lie whole on this machine", ref)}
 	}
 	if f.profile != "" && !ref.Kind.Image() {
 		return usageError{fmt.Errorf("--profile is for images: %s is of type %s, of which nothing is fetched", ref, ref.Kind)}

@@ -113,7 +113,7 @@ func imageRows(i *serve.ImageStats) [][]string {
 	if i.StoredBytes > 0 {
 		share = fmt.Sprintf(" of %s (%.1f %%)", bytesText(i.StoredBytes), 100*float64(i.FetchedBytes)/float64(i.StoredBytes))
 	}
-	return [][]string{
+	rows := [][]string{
 		{"image", fmt.Sprintf("%s, %d inodes, %s of metadata", i.Format, i.Inodes, bytesText(i.MetadataBytes))},
 		{"digest", i.Digest},
 		{"fetched", bytesText(i.FetchedBytes) + share + fmt.Sprintf(" in %d requests", i.FetchedRequests)},
@@ -122,4 +122,8 @@ func imageRows(i *serve.ImageStats) [][]string {
 		{"reads", fmt.Sprintf("%d (%s), %.1f %% without waiting", i.ReadRequests, bytesText(i.ReadBytes), 100*i.HitRate)},
 		{"prefetch", fmt.Sprintf("%s, %s", i.PrefetchState, bytesText(i.PrefetchBytes))},
 	}
+	if i.Passthrough != "" {
+		rows = append(rows, []string{"passthrough", fmt.Sprintf("%s, %d opens, %d whole files made (%s)", i.Passthrough, i.PassthroughOpens, i.WholeFiles, bytesText(i.WholeBytes))})
+	}
+	return rows
 }

@@ -30,6 +30,7 @@ type ImageFS struct {
 	meter    *meter
 	recorder *recorder
 	pre      *prefetcher
+	wholes   *wholes // nil without passthrough
 	log      *slog.Logger
 
 	logMu  sync.Mutex
@@ -57,6 +58,7 @@ func (t *Target) openImage(ctx context.Context, ref source.Ref, c Config) error 
 // NewImage prepares a file system of an image that is open, with a store that
 // other images may share. Closing the target closes neither.
 func NewImage(img *source.Image, store *cache.Cache, c Config) (*Target, error) {
+	c.Passthrough = "off" // it takes a mount of the image's own
 	t := &Target{}
 	if err := t.show(img, store, c); err != nil {
 		t.Close()
@@ -84,10 +86,16 @@ func (t *Target) show(img *source.Image, store *cache.Cache, c Config) error {
 		looked = trimIfLarge
 	}
 	noXattrs := !hasXattrs(img.Tree.Info())
-	i.FS = imagefs.New(img.Tree, i.meter, imagefs.Options{
+	o := imagefs.Options{
 		CacheTimeout: c.CacheTimeout, UID: c.UID, GID: c.GID,
 		Observer: i.recorder, OnError: i.logError, Looked: looked, NoXattrs: noXattrs,
-	})
+	}
+	if c.Passthrough == "on" {
+		i.wholes = newWholes(img.Tree, i.reader, store, c.wholeDir(), i.log)
+		t.closers = append(t.closers, i.wholes)
+		o.Passthrough = i.wholes
+	}
+	i.FS = imagefs.New(img.Tree, i.meter, o)
 	var prof *profile.Profile
 	if c.Profile != "" {
 		p, err := profile.Load(c.Profile)
@@ -120,7 +128,12 @@ func hasXattrs(info image.Info) bool {
 }
 
 // Start begins to fetch ahead. Call it once the mount is ready.
-func (i *ImageFS) Start() { i.pre.start() }
+func (i *ImageFS) Start() {
+	if i.wholes != nil {
+		i.wholes.start(i.FS.TryPassthrough)
+	}
+	i.pre.start()
+}
 
 // Profile returns what has been read so far, for a target with Config.Record.
 func (i *ImageFS) Profile() (*profile.Profile, error) {
@@ -163,6 +176,10 @@ func (i *ImageFS) Stats(s *Stats) {
 		TouchedBytes: i.meter.touched.Load(),
 		ReadRequests: int64(n.Reads), ReadBytes: int64(n.ReadBytes),
 		PrefetchState: i.pre.state(), PrefetchBytes: int64(c.BytesPrefetch),
+	}
+	if i.wholes != nil {
+		out.PassthroughOpens = int64(n.Passthrough)
+		i.wholes.stats(out)
 	}
 	if out.TouchedBytes > 0 {
 		out.Amplification = float64(out.FetchedBytes) / float64(out.TouchedBytes)

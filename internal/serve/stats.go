@@ -41,7 +41,13 @@ type ImageStats struct {
 	HitRate         float64 `json:"hit_rate"` // of reads that waited for nothing
 	PrefetchState   string  `json:"prefetch"` // "off", "running", "done", "failed: …"
 	PrefetchBytes   int64   `json:"prefetch_bytes"`
-	SlowReads       []Slow  `json:"slow_reads,omitempty"`
+	// With --passthrough=on: whether the kernel takes part, opens of files
+	// that it reads by itself, and the copies that this mount made for that.
+	Passthrough      string `json:"passthrough,omitempty"` // "on", "off: why"
+	PassthroughOpens int64  `json:"passthrough_opens,omitempty"`
+	WholeFiles       int64  `json:"whole_files,omitempty"`
+	WholeBytes       int64  `json:"whole_bytes,omitempty"`
+	SlowReads        []Slow `json:"slow_reads,omitempty"`
 }
 
 // Slow is one of the reads that took longest.
