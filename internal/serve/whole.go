@@ -39,7 +39,7 @@ type wholes struct {
 
 	on    atomic.Bool
 	state atomic.Pointer[string] // what start has found out
-	files atomic.Int64 // copies made by this mount
+	files atomic.Int64           // copies made by this mount
 	bytes atomic.Int64
 
 	ctx   context.Context // ends at Close
