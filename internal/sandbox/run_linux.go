@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sluicefs/sluice/internal/mounts"
 )
 
 // Run runs the command of c to its end. When ctx ends it is killed, and with
@@ -25,13 +27,14 @@ func Run(ctx context.Context, c Config, s Streams) (Result, error) {
 	// as long as the child.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	// The child mounts on it, in its own namespace; here it stays empty.
-	base, err := os.MkdirTemp("", "sluice-root-")
+	// The child mounts on it, in its own namespace; here only its lock is in it,
+	// by which the next run knows whether we were killed.
+	base, err := mounts.NewScratch("sluice-root-")
 	if err != nil {
 		return Result{}, &SetupError{"directory for the root", err}
 	}
-	defer os.RemoveAll(base)
-	c.Base, c.Terminal = base, s.Terminal
+	defer base.Remove()
+	c.Base, c.Terminal = base.Path, s.Terminal
 	conf, err := json.Marshal(c)
 	if err != nil {
 		return Result{}, &SetupError{"configuration", err}
