@@ -73,7 +73,7 @@ var floors = slices.Concat([]floor{
 // (two thirds of its processor time for the trees), and no less than libfuse.
 func deviceFloors() (all []floor) {
 	for _, r := range rows {
-		if r.mode == fixed || r.cpu > 0 || r.needs != "" {
+		if r.mode &(fixed|own) != 0 || r.cpu > 0 || r.needs != "" {
 			continue
 		}
 		f := floor{r.name, ourDevice, rate, peerGo, 1.5}

@@ -42,8 +42,8 @@ func findServers(o *options, work string) []kind {
 	}
 	const loop = meta | data | trees
 	all := []kind{
-		{name: "native", modes: loop | fixed, native: true},
-		{name: "go-fuse", modes: null | loop, command: self("go-fuse")},
+		{name: "native", modes: loop | fixed | own, native: true},
+		{name: "go-fuse", modes: null | loop | own, command: self("go-fuse")},
 		{name: "go-fuse-pass", modes: data | trees, command: self("go-fuse-pass")},
 		{name: "jacobsa", modes: null, command: self("jacobsa")},
 		{name: "sluice", modes: null | loop | fixed, command: self("sluice")},

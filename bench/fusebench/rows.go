@@ -17,6 +17,7 @@ const (
 	data                   // loopback, attributes and entries cached for 10 s
 	trees                  // as data, for whole trees
 	fixed                  // files that never change: all cached, nothing opened
+	own                    // as the server comes: names and attributes for a second
 )
 
 // row is a line of the table. op is one operation, number i of client c, on the
@@ -61,6 +62,10 @@ var rows = []row{
 	{name: "seqwrite", unit: "MB/s", mode: data, clients: 1, op: opSeqWrite},
 	{name: "readdir", unit: "entries/s", mode: data, clients: 1, op: opReaddir},
 	{name: "readdir-warm", unit: "entries/s", mode: fixed, clients: 1, prefill: true, op: opReaddir},
+	{name: "stat-own", unit: "ops/s", mode: own, clients: 1, op: opStat},
+	{name: "open-own", unit: "ops/s", mode: own, clients: 1, op: opOpen},
+	{name: "create-own", unit: "ops/s", mode: own, clients: 1, op: opCreate},
+	{name: "readdir-own", unit: "entries/s", mode: own, clients: 1, op: opReaddir},
 	{name: "find", unit: "trees/s", mode: trees, clients: 1, fresh: true, once: true, op: opFind},
 	{name: "tar", unit: "trees/s", mode: trees, clients: 1, fresh: true, once: true, op: opTar},
 	{name: "git", unit: "trees/s", mode: trees, clients: 1, fresh: true, once: true, needs: "git", op: opGit},

@@ -74,8 +74,11 @@ func runServer(which, mnt, back, profile string) error {
 
 func timeouts(m mode) *time.Duration {
 	d := 10 * time.Second
-	if m == meta {
+	switch m {
+	case meta:
 		d = 0
+	case own: // what go-fuse's example of a loopback has, and our daemon
+		d = time.Second
 	}
 	return &d
 }
