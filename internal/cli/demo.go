@@ -42,7 +42,7 @@ in the directory for temporary files (TMPDIR), and leaves nothing behind.`,
 				return errors.New(why)
 			}
 			if os.Geteuid() != 0 && env.Getenv(inNamespace) == "" {
-				code, err := sandbox.AsRoot(ctx, os.Args, inNamespace)
+				code, err := sandbox.AsRoot(ctx, os.Args, inNamespace, nil)
 				if err != nil {
 					return err
 				}

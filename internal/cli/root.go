@@ -54,8 +54,11 @@ func (e usageError) Unwrap() error { return e.err }
 // was called by, and returns the exit code.
 func Main(ctx context.Context, env *Env, args []string) int {
 	name := filepath.Base(args[0])
-	if name == sandbox.InitName {
+	switch name {
+	case sandbox.InitName:
 		return sandbox.Init()
+	case sandbox.EnterName:
+		return sandbox.Enter()
 	}
 	out := &checkedWriter{Writer: env.Stdout}
 	env = &Env{Stdin: env.Stdin, Stdout: out, Stderr: env.Stderr, Getenv: env.Getenv}

@@ -81,7 +81,9 @@ image's own entry point is run. At the end it says how long the first output
 took, and how much of the image was fetched. The exit code is the command's.
 
 It is for trying images out: the network is the host's, and nothing limits
-what the command may use. Without root it needs user namespaces.`,
+what the command may use. Without root it needs user namespaces, and for
+images with more users than root newuidmap and the user's line in /etc/subuid
+and /etc/subgid.`,
 		Example: `  sluice run docker://registry.example/python:3 -- python3 -c 'print(1)'
   sluice run oci:./layout -- sh -c 'ls /; id'`,
 		Args: needArgs(cobra.MinimumNArgs(1)),
@@ -140,7 +142,11 @@ func runOrReexec(ctx context.Context, env *Env, f *runFlags, text string, comman
 		return err
 	}
 	if os.Geteuid() != 0 {
-		code, err := sandbox.AsRoot(ctx, os.Args, inNamespace)
+		code, err := sandbox.AsRoot(ctx, os.Args, inNamespace, func(why error) {
+			if !f.quiet {
+				fmt.Fprintf(env.Stderr, "sluice: no users but root in the image, and programs that become others (apt, su) will fail: %v\n", why)
+			}
+		})
 		if err == nil && code != exitDone {
 			err = exitError{code}
 		}

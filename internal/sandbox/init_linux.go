@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -101,14 +102,27 @@ func prepareRoot(c Config) (string, error) {
 func mountOverlay(lower, upper, work, root string) error {
 	escape := strings.NewReplacer(`\`, `\\`, ":", `\:`, ",", `\,`).Replace
 	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", escape(lower), escape(upper), escape(work))
-	err := unix.Mount("overlay", root, "overlay", 0, opts)
+	ways := []string{opts, opts + ",userxattr"}
+	if inUserNamespace() {
+		// There the kernel takes the first, too, but cannot store what makes
+		// renamed and removed directories right.
+		slices.Reverse(ways)
+	}
+	err := unix.Mount("overlay", root, "overlay", 0, ways[0])
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) {
-		err = unix.Mount("overlay", root, "overlay", 0, opts+",userxattr")
+		err = unix.Mount("overlay", root, "overlay", 0, ways[1])
 	}
 	if err != nil {
 		return fmt.Errorf("mount overlay: %w", err)
 	}
 	return nil
+}
+
+// inUserNamespace reports whether this is another user namespace than the
+// machine's own, which has all ids.
+func inUserNamespace() bool {
+	b, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && !slices.Equal(strings.Fields(string(b)), []string{"0", "0", "4294967295"})
 }
 
 // devices are the ones that programs expect; they are the host's.

@@ -182,22 +182,20 @@ func exitCode(s *os.ProcessState) int {
 
 // AsRoot runs this program again with args in a user namespace in which the
 // user is root and may mount, and returns its exit code. The environment
-// variable name is set to "1" there.
-func AsRoot(ctx context.Context, args []string, name string) (int, error) {
+// variable name is set to "1" there. The namespace has further users where the
+// machine lets this user have them; why it has none is told to alone, which
+// may be nil for a program that needs none.
+func AsRoot(ctx context.Context, args []string, name string, alone func(why error)) (int, error) {
 	runtime.LockOSThread() // as in Run
 	defer runtime.UnlockOSThread()
-	cmd := exec.Command("/proc/self/exe", args[1:]...)
-	cmd.Args[0] = args[0]
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), name+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGTERM}
-	rootInUserNamespace(cmd.SysProcAttr)
-	if err := cmd.Start(); err != nil {
+	cmd, ended, err := startAsRoot(args, name, alone)
+	if err != nil {
 		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EINVAL) {
 			return 1, &SetupError{"user namespaces are not allowed here (as root it works without; see the sysctls kernel.unprivileged_userns_clone and user.max_user_namespaces)", err}
 		}
 		return 1, &SetupError{"start in a user namespace", err}
 	}
+	defer ended()
 	// What ends this process is for the other one to decide: it has the mount.
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, ForwardedFrom(os.Stdin)...)
@@ -206,8 +204,35 @@ func AsRoot(ctx context.Context, args []string, name string) (int, error) {
 		signal.Notify(make(chan os.Signal, 1), both...) // it gets them from the terminal
 	}
 	defer passOn(signals, cmd.Process)()
-	ended := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 	_ = cmd.Wait()
-	ended()
+	stop()
 	return exitCode(cmd.ProcessState), nil
+}
+
+// startAsRoot starts the process of AsRoot, with all users that it can have.
+// ended is to be called after the end of the process.
+func startAsRoot(args []string, name string, alone func(why error)) (cmd *exec.Cmd, ended func(), err error) {
+	fresh := func() *exec.Cmd {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Args = args
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		cmd.Env = append(os.Environ(), name+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGTERM}
+		return cmd
+	}
+	if alone != nil {
+		d, err := delegated()
+		if err == nil {
+			cmd = fresh()
+			ended, err = d.enter(cmd)
+		}
+		if err == nil {
+			return cmd, ended, nil
+		}
+		alone(err)
+	}
+	cmd = fresh()
+	rootInUserNamespace(cmd.SysProcAttr)
+	return cmd, func() {}, cmd.Start()
 }

@@ -14,7 +14,13 @@ var errUnsupported = errors.New("running images is not supported on this system:
 func Run(context.Context, Config, Streams) (Result, error) { return Result{}, errUnsupported }
 
 // AsRoot fails.
-func AsRoot(context.Context, []string, string) (int, error) { return 1, errUnsupported }
+func AsRoot(context.Context, []string, string, func(error)) (int, error) { return 1, errUnsupported }
+
+// EnterName is as on Linux, but never used.
+const EnterName = "sluice-enter"
+
+// Enter fails.
+func Enter() int { return 2 }
 
 // Init fails.
 func Init() int { return 2 }

@@ -126,6 +126,17 @@ func require(t testing.TB, n need) {
 	t.Skipf("needs %s: %s", n.what, why)
 }
 
+// UserNamespaces needs the machine to let the ordinary user uid make user
+// namespaces: what does not is a decision of its administrator, so that the
+// test is skipped in CI as well. The caller is root.
+func UserNamespaces(t testing.TB, uid int) {
+	t.Helper()
+	cmd := exec.Command("setpriv", fmt.Sprint("--reuid=", uid), fmt.Sprint("--regid=", uid), "--clear-groups", "unshare", "--user", "--map-root-user", "--mount", "true")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Skipf("needs user namespaces for ordinary users: %v: %s", err, out)
+	}
+}
+
 // Fixtures returns the directory named by SLUICE_FIXTURES, which holds image
 // fixtures too large for the repository. Without it the test is skipped, in
 // CI as well: smaller fixtures of the same kinds lie in testdata.
