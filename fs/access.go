@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"github.com/sluicefs/sluice/fuse"
+	"github.com/sluicefs/sluice/internal/sys"
 )
 
 // mayAccess checks the permission bits as the kernel does for a file system
@@ -19,7 +20,7 @@ func mayAccess(c *fuse.Caller, a *fuse.Attr, mask uint32) bool {
 		perm >>= 6
 	case c.Gid == a.Gid:
 		perm >>= 3
-	case (perm>>3)&mask != perm&mask && inGroup(c.Pid, a.Gid):
+	case (perm>>3)&mask != perm&mask && sys.InGroup(c.Pid, a.Gid):
 		perm >>= 3
 	}
 	return perm&mask == mask

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluicefs/sluice/fuse"
+	"github.com/sluicefs/sluice/internal/sys"
 )
 
 // A file or a directory of a local file system that has not changed since it
@@ -15,32 +16,15 @@ import (
 
 // lastOpen is what a node knows of the last open of its file.
 type lastOpen struct {
-	ctime   atomic.Int64  // as it was then, ns; 0: not to be relied upon
+	change  sys.LastChange
 	emptied atomic.Int64  // when the kernel was last made to drop its cache, ns
 	looked  atomic.Uint32 // names looked up in the directory since it was listed
 	aside   atomic.Uint32 // how many more listings go without the cache
 }
 
-const (
-	// settled is how old a change must be for a later one to have another
-	// time: the clock of old kernels moves on every 10 ms at worst.
-	settled = 100 * time.Millisecond
-
-	// keepData is for how long data may be kept. Who writes to the file below
-	// through a mapping does not always change its times.
-	keepData = time.Second
-)
-
-// unchanged notes what an open finds, and reports whether it is what the last
-// one found.
-func (o *lastOpen) unchanged(st *unix.Statx_t, now int64) bool {
-	ctime := st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec)
-	found := ctime
-	if now-ctime < int64(settled) { // or ahead of the clock
-		found = 0
-	}
-	return o.ctime.Swap(found) == ctime && found != 0
-}
+// keepData is for how long data may be kept. Who writes to the file below
+// through a mapping does not always change its times.
+const keepData = time.Second
 
 // keepsFile reports whether the kernel may keep the data of a file that is
 // being opened and whose attributes are st.
@@ -49,7 +33,7 @@ func (n *LoopbackNode) keepsFile(st *unix.Statx_t) bool {
 		return false
 	}
 	now := time.Now().UnixNano()
-	if n.last.unchanged(st, now) && uint64(now-n.last.emptied.Load()) < uint64(keepData) {
+	if n.last.change.None(st, now) && uint64(now-n.last.emptied.Load()) < uint64(keepData) {
 		return true
 	}
 	n.last.emptied.Store(now)
@@ -70,7 +54,7 @@ func (n *LoopbackNode) listFlags(st *unix.Statx_t) uint32 {
 	if !n.RootData.open.local || !n.embed().pooled {
 		return 0
 	}
-	same := n.last.unchanged(st, time.Now().UnixNano())
+	same := n.last.change.None(st, time.Now().UnixNano())
 	if n.last.looked.Swap(0) > manyLookups {
 		n.last.aside.Store(asideAtATime)
 	}

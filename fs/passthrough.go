@@ -70,7 +70,7 @@ func (b *rawBridge) newBacking(of *openFile, p FilePassthroughFder) *backing {
 	if !ok {
 		return nil
 	}
-	id, errno := b.registerBacking(server, fd)
+	id, errno := server.RegisterBackingFd(&fuse.BackingMap{Fd: int32(fd)})
 	if errno != 0 {
 		b.backing.off = true
 		return nil
@@ -81,22 +81,6 @@ func (b *rawBridge) newBacking(of *openFile, p FilePassthroughFder) *backing {
 	}
 	b.backing.of[n] = bk
 	return bk
-}
-
-// registerBacking tells the kernel of fd. The kernel will write to it with the
-// credentials of now, and nobody is told; so where set-id bits are ours to
-// clear, those credentials have the file system below do it.
-func (b *rawBridge) registerBacking(server backer, fd int) (id int32, errno syscall.Errno) {
-	register := func() { id, errno = server.RegisterBackingFd(&fuse.BackingMap{Fd: int32(fd)}) }
-	if !b.killPriv {
-		register()
-		return id, errno
-	}
-	if !withoutFSETID(register) && errno == 0 {
-		server.UnregisterBackingFd(id)
-		return 0, syscall.EPERM
-	}
-	return id, errno
 }
 
 // endPassthrough takes back what usePassthrough gave to of.

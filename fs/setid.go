@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"github.com/sluicefs/sluice/fuse"
+	"github.com/sluicefs/sluice/internal/sys"
 )
 
 // With HANDLE_KILLPRIV_V2 the kernel leaves it to the file system to take the
@@ -12,22 +13,9 @@ import (
 // may not keep the bits, but for FALLOCATE and COPY_FILE_RANGE, for which the
 // user decides. A file system below removes capabilities by itself.
 
-// groupExec is S_IXGRP, which package syscall lacks on other systems.
-const groupExec = 0o010
-
 // setIDDropper is a node or a handle that takes the bits away at little cost.
 type setIDDropper interface {
 	dropSetID(by *fuse.Caller) syscall.Errno
-}
-
-// withoutSetID returns the mode of a regular file of a group once somebody has
-// written to it. Without the execution bit of the group the set-group-id bit
-// means something else, and stays if a member of the group writes.
-func withoutSetID(mode, gid uint32, by *fuse.Caller) uint32 {
-	if mode&groupExec != 0 || mode&syscall.S_ISGID != 0 && by.Gid != gid && !inGroup(by.Pid, gid) {
-		mode &^= syscall.S_ISGID
-	}
-	return mode &^ syscall.S_ISUID
 }
 
 // dropSetID takes the set-id bits from n, which is about to be changed.
@@ -52,7 +40,7 @@ func (b *rawBridge) dropSetIDByMode(ctx *fuse.Context, n *Inode, f FileHandle) s
 			return errno
 		}
 	}
-	mode := withoutSetID(out.Mode, out.Gid, &ctx.Caller)
+	mode := sys.WithoutSetID(out.Mode, out.Gid, ctx.Gid, ctx.Pid)
 	if mode == out.Mode {
 		return 0
 	}

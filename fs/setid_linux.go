@@ -9,9 +9,6 @@ import (
 	"github.com/sluicefs/sluice/internal/sys"
 )
 
-// withoutFSETID is sys.WithoutFSETID.
-func withoutFSETID(f func()) bool { return sys.WithoutFSETID(f) }
-
 // plainLoopback reports whether the root is a loopback whose nodes nobody has
 // changed.
 func (b *rawBridge) plainLoopback() bool {
@@ -33,7 +30,7 @@ func dropSetIDOf(fd int, by *fuse.Caller) syscall.Errno {
 	if errno := sys.StatAt(fd, "", unix.STATX_MODE|unix.STATX_GID, &st); errno != 0 {
 		return errno
 	}
-	mode := withoutSetID(uint32(st.Mode), st.Gid, by)
+	mode := sys.WithoutSetID(uint32(st.Mode), st.Gid, by.Gid, by.Pid)
 	if mode == uint32(st.Mode) {
 		return 0
 	}

@@ -16,12 +16,26 @@ import (
 //
 // All opens of one inode that are open at a time must use the same backing
 // file; [Server.Passthrough] sees to that.
+//
+// Under HANDLE_KILLPRIV_V2 whoever writes to the file loses it its set-id bits,
+// root too.
 func (s *Server) RegisterBackingFd(m *BackingMap) (int32, syscall.Errno) {
 	b, ok := s.ch.(channel.Backer)
 	if !ok || s.e.params.Flags&CAP_PASSTHROUGH == 0 {
 		return 0, syscall.ENOSYS
 	}
-	id, err := b.BackingOpen(int(m.Fd), m.Flags)
+	if s.e.params.Flags&CAP_HANDLE_KILLPRIV_V2 == 0 {
+		id, err := b.BackingOpen(int(m.Fd), m.Flags)
+		return id, toErrno(err)
+	}
+	// The kernel will write to the file with the credentials of now and tell
+	// nobody; without the privilege to keep set-id bits, they go.
+	var id int32
+	var err error
+	if !withoutFSETID(func() { id, err = b.BackingOpen(int(m.Fd), m.Flags) }) && err == nil {
+		_ = b.BackingClose(id)
+		id, err = 0, syscall.EPERM
+	}
 	return id, toErrno(err)
 }
 
