@@ -53,32 +53,44 @@ func plainImage(t *testing.T, files map[string]string) v1.Image {
 // a line of an htpasswd file.
 func (b *bench) distribution(htpasswd string) (addr string) {
 	b.t.Helper()
-	program := testenv.Program(b.t, "docker-registry", "docker-registry")
-	addr = freeAddr(b.t)
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: %s}\nhttp: {addr: %q}\n", b.mkdir("distribution"), addr)
+	auth := ""
 	if htpasswd != "" {
 		if err := os.WriteFile(b.path("htpasswd"), []byte(htpasswd+"\n"), 0o600); err != nil {
 			b.t.Fatal(err)
 		}
-		config += fmt.Sprintf("auth:\n  htpasswd: {realm: test, path: %s}\n", b.path("htpasswd"))
+		auth = fmt.Sprintf("auth:\n  htpasswd: {realm: test, path: %s}\n", b.path("htpasswd"))
 	}
-	if err := os.WriteFile(b.path("config.yml"), []byte(config), 0o600); err != nil {
-		b.t.Fatal(err)
-	}
-	cmd := exec.CommandContext(b.t.Context(), program, "serve", b.path("config.yml"))
-	if err := cmd.Start(); err != nil {
-		b.t.Fatal(err)
-	}
-	b.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
+	addr = b.startDistribution("", auth, io.Discard)
 	b.until("the registry to answer", func() bool {
 		resp, err := http.Get("http://" + addr + "/v2/")
 		if err == nil {
 			resp.Body.Close()
 		}
 		return err == nil
+	})
+	return addr
+}
+
+// startDistribution starts Debian's registry over the one directory of images
+// that a bench has. tls are lines below "http:", more further sections of its
+// configuration; its access log goes to log.
+func (b *bench) startDistribution(tls, more string, log io.Writer) (addr string) {
+	b.t.Helper()
+	program := testenv.Program(b.t, "docker-registry", "docker-registry")
+	addr = freeAddr(b.t)
+	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: %s}\nhttp:\n  addr: %q\n%s%s", b.mkdir("distribution"), addr, tls, more)
+	file := b.path("config-" + addr + ".yml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(b.t.Context(), program, "serve", file)
+	cmd.Stdout = log
+	if err := cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 	})
 	return addr
 }

@@ -1,16 +1,12 @@
 package e2e
 
 import (
-	"fmt"
 	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 
-	"github.com/sluicefs/sluice/internal/testenv"
 	"github.com/sluicefs/sluice/storage"
 )
 
@@ -28,27 +24,7 @@ func freeAddr(t *testing.T) string {
 // Debian's docker-registry, the reference implementation, as a process.
 func TestIntegrationDistributionRegistry(t *testing.T) {
 	b := mountBench(t)
-	program := testenv.Program(t, "docker-registry", "docker-registry")
-	addr := freeAddr(t)
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: %s}\nhttp: {addr: %q}\n", b.mkdir("distribution"), addr)
-	if err := os.WriteFile(b.path("config.yml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), program, "serve", b.path("config.yml"))
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	b.until("the registry to answer", func() bool {
-		resp, err := http.Get("http://" + addr + "/v2/")
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err == nil
-	})
+	addr := b.distribution("")
 	src, mnt := b.source(), b.mkdir("mnt")
 	boot, blob := b.image(src, "img", storage.Zstd)
 	ref := b.push(addr, boot, blob)

@@ -26,7 +26,8 @@ import (
 )
 
 // asServer makes the test binary a server of files: "s3" or "oss" of objects
-// in memory, else of the directory that it names.
+// in memory, "token:" and a directory one of tokens, else of the directory that
+// it names.
 const asServer = "SLUICE_E2E_SERVER"
 
 const (
@@ -37,6 +38,9 @@ const (
 
 // runServer serves on the address that the environment has.
 func runServer(kind, addr string) error {
+	if dir, ok := strings.CutPrefix(kind, "token:"); ok {
+		return runTokenServer(dir, addr)
+	}
 	h := http.FileServer(http.Dir(kind))
 	if kind == "s3" || kind == "oss" {
 		mem := s3mem.New()
@@ -66,14 +70,20 @@ func (b *bench) server(kind string) (addr string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	b.until("the server to listen", func() bool {
+	b.listens("the server", addr)
+	return addr
+}
+
+// listens waits until somebody does on addr.
+func (b *bench) listens(who, addr string) {
+	b.t.Helper()
+	b.until(who+" to listen", func() bool {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
 		}
 		return err == nil
 	})
-	return addr
 }
 
 // mountAndCompare mounts a source in the foreground and compares it with src.

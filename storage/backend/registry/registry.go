@@ -180,8 +180,11 @@ func (o *Options) keychain(host string) func(ctx context.Context) (authn.AuthCon
 	}
 }
 
+// firstLine is the first line of an error, without what a credential helper
+// printed: that may be a secret.
 func firstLine(err error) string {
 	s, _, _ := strings.Cut(err.Error(), "\n")
+	s, _, _ = strings.Cut(s, ", out: `")
 	return s
 }
 
