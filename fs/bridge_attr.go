@@ -62,6 +62,11 @@ func (b *rawBridge) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fus
 			return fuse.Status(errno)
 		}
 	}
+	if in.Valid&(fuse.FATTR_UID|fuse.FATTR_GID) != 0 {
+		if errno := b.dropSetIDForUser(ctx, n, f); errno != 0 {
+			return fuse.Status(errno)
+		}
+	}
 	errno := syscall.ENOTSUP
 	if s, ok := n.ops.(NodeSetattrer); ok {
 		errno = s.Setattr(ctx, f, in, out)

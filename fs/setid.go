@@ -10,8 +10,8 @@ import (
 // With HANDLE_KILLPRIV_V2 the kernel leaves it to the file system to take the
 // set-id bits from a file that is written to, and in turn stops asking for
 // security.capability before each WRITE. It marks the requests of callers who
-// may not keep the bits, but for FALLOCATE and COPY_FILE_RANGE, for which the
-// user decides. A file system below removes capabilities by itself.
+// may not keep the bits, but for FALLOCATE, COPY_FILE_RANGE and changes of owner,
+// for which the user decides. A file system below removes capabilities by itself.
 
 // setIDDropper is a node or a handle that takes the bits away at little cost.
 type setIDDropper interface {

@@ -16,3 +16,6 @@ var (
 
 	mmap, statfs, longNames, parallel = unsupported, unsupported, unsupported, unsupported
 )
+
+// SetID needs Linux.
+func SetID(t *testing.T, _, _, _ string, _ bool) { unsupported(t, "") }

@@ -62,7 +62,7 @@ func (f *FS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.St
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if in.Flags&unix.O_TRUNC != 0 {
-		if errno := f.truncate(n, 0); errno != 0 {
+		if errno := f.truncateBy(n, 0, in.Mode&fuse.OPEN_KILL_SUIDGID != 0, &in.Caller); errno != 0 {
 			return fuse.Status(errno)
 		}
 	}
@@ -244,6 +244,11 @@ func (f *FS) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fu
 		return 0, fuse.Status(errno)
 	}
 	defer c.Put()
+	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
+		if errno := dropSetID(fd, &in.Caller); errno != 0 {
+			return 0, fuse.Status(errno)
+		}
+	}
 	size, errno := all(unix.Pwrite, fd, data, int64(in.Offset))
 	return uint32(size), fuse.Status(errno)
 }
@@ -299,6 +304,9 @@ func (f *FS) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 // Fallocate is fallocate(2).
 func (f *FS) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	return fuse.Status(f.withData(in.NodeId, true, func(fd int) syscall.Errno {
+		if errno := dropSetIDForUser(fd, &in.Caller); errno != 0 {
+			return errno
+		}
 		return errnoOf(unix.Fallocate(fd, in.Mode, int64(in.Offset), int64(in.Length)))
 	}))
 }
@@ -316,6 +324,9 @@ func (f *FS) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse
 func (f *FS) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (count uint32, code fuse.Status) {
 	code = fuse.Status(f.withData(in.NodeId, false, func(from int) syscall.Errno {
 		return f.withData(in.NodeIdOut, true, func(to int) syscall.Errno {
+			if errno := dropSetIDForUser(to, &in.Caller); errno != 0 {
+				return errno
+			}
 			offIn, offOut := int64(in.OffIn), int64(in.OffOut)
 			c, err := unix.CopyFileRange(from, &offIn, to, &offOut, int(min(in.Len, 1<<30)), int(in.Flags))
 			count = uint32(max(c, 0))

@@ -249,7 +249,15 @@ func (f *FS) entry(n *node, st *unix.Statx_t, out *fuse.EntryOut) {
 	f.attr(st, &out.Attr)
 	out.NodeId, out.Generation = n.id, 1
 	out.SetEntryTimeout(f.timeout)
-	out.SetAttrTimeout(f.timeout)
+	out.SetAttrTimeout(f.attrTimeout(st))
+}
+
+// attrTimeout is how long the kernel may keep attributes.
+func (f *FS) attrTimeout(st *unix.Statx_t) time.Duration {
+	if hasSetID(st.Mode) {
+		return 0
+	}
+	return f.timeout
 }
 
 // Lookup finds a name.
@@ -294,20 +302,20 @@ func (f *FS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) f
 		return fuse.Status(errno)
 	}
 	f.attr(&st, &out.Attr)
-	out.SetTimeout(f.timeout)
+	out.SetTimeout(f.attrTimeout(&st))
 	return fuse.OK
 }
 
 // Statx is statx(2).
 func (f *FS) Statx(_ <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
 	var st unix.Statx_t
-	if errno := f.stat(in.NodeId, int(in.SxMask)|unix.STATX_INO, &st); errno != 0 {
+	if errno := f.stat(in.NodeId, int(in.SxMask)|unix.STATX_INO|unix.STATX_TYPE|unix.STATX_MODE, &st); errno != 0 {
 		return fuse.Status(errno)
 	}
 	out.FromStatx(&st)
 	out.Ino = f.ino(identityOf(&st))
 	out.Uid, out.Gid = f.opts.UIDs.shown(st.Uid), f.opts.GIDs.shown(st.Gid)
-	out.SetTimeout(f.timeout)
+	out.SetTimeout(f.attrTimeout(&st))
 	return fuse.OK
 }
 
@@ -346,7 +354,7 @@ func (f *FS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) f
 			}
 		}
 		if size, ok := in.GetSize(); ok {
-			if errno := f.truncate(n, int64(size)); errno != 0 {
+			if errno := f.truncateBy(n, int64(size), in.Valid&fuse.FATTR_KILL_SUIDGID != 0, &in.Caller); errno != 0 {
 				return errno
 			}
 		}
@@ -359,7 +367,7 @@ func (f *FS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) f
 		return fuse.Status(errno)
 	}
 	f.attr(&st, &out.Attr)
-	out.SetTimeout(f.timeout)
+	out.SetTimeout(f.attrTimeout(&st))
 	return fuse.OK
 }
 
@@ -379,6 +387,9 @@ func (f *FS) setOwner(fd int, in *fuse.SetAttrIn) syscall.Errno {
 	}
 	if uid == -1 && gid == -1 {
 		return 0
+	}
+	if errno := dropSetIDForUser(fd, &in.Caller); errno != 0 {
+		return errno
 	}
 	return sys.ChownAt(fd, "", uid, gid)
 }

@@ -236,7 +236,7 @@ func (f *FS) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse
 		}
 		n.mu.Lock()
 		if !made && in.Flags&unix.O_TRUNC != 0 {
-			errno = f.truncate(n, 0)
+			errno = f.truncateBy(n, 0, in.OpenFlags&fuse.OPEN_KILL_SUIDGID != 0, &in.Caller)
 		}
 		if made && n.wr.Set(fd) { // though the mode may let nobody write
 			n.wr.Put()

@@ -29,6 +29,7 @@ func mount(t *testing.T, o Options) (mnt, orig string) {
 	}
 	server, err := fuse.NewServer(f, mnt, &fuse.MountOptions{
 		FsName: "passthrough", AllowOther: os.Geteuid() == 0, EnableAcl: true, Options: []string{"default_permissions"},
+		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_READDIRPLUS_AUTO,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -72,6 +73,30 @@ func TestIntegrationConformance(t *testing.T) {
 				opts.Without = []fstest.Feature{fstest.Mmap}
 			}
 			fstest.Run(t, mnt, opts)
+		})
+	}
+}
+
+func TestIntegrationSetID(t *testing.T) {
+	testenv.Root(t)
+	for name, o := range map[string]Options{
+		"auto": {}, "no passthrough": {NoPassthrough: true}, "always": {Cache: CacheAlways, NoPassthrough: true}, "none": {Cache: CacheNone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mnt, orig := mount(t, o)
+			for _, dir := range []string{mnt, orig} {
+				for ; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
+					if err := os.Chmod(dir, 0o755); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			for _, dir := range []string{"sub", "native"} {
+				if err := os.Mkdir(filepath.Join(orig, dir), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			fstest.SetID(t, filepath.Join(mnt, "sub"), filepath.Join(orig, "sub"), filepath.Join(orig, "native"), !o.NoPassthrough)
 		})
 	}
 }
