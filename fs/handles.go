@@ -109,6 +109,13 @@ func (of *openFile) recycle() {
 	of.handle, of.inode, of.node, of.dir, of.idle, of.passthrough = nil, nil, 0, nil, nil, false
 }
 
+// isOpen reports whether there is a handle on n.
+func (n *Inode) isOpen() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.files != nil
+}
+
 // anyOpen returns the handle on n that was opened last, or nil; to be ended
 // with put.
 func (n *Inode) anyOpen() *openFile {

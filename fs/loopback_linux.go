@@ -125,7 +125,7 @@ func setattr(fd int, symlink bool, in *fuse.SetAttrIn) syscall.Errno {
 		if setGID {
 			g = int(gid)
 		}
-		if errno := sys.ChownAt(fd, "", u, g); errno != 0 {
+		if errno := sys.ChownFD(fd, u, g); errno != 0 {
 			return errno
 		}
 	}
@@ -224,19 +224,51 @@ func (n *LoopbackNode) Getxattr(ctx context.Context, attr string, dest []byte) (
 	if n.Mode() == syscall.S_IFLNK && strings.HasPrefix(attr, "user.") {
 		return 0, ENOATTR // links have none, so there is no need to look
 	}
-	errno = n.withFD(func(fd int) syscall.Errno {
-		c, errno := sys.GetxattrFD(fd, attr, dest)
-		if errno == syscall.ERANGE {
-			c, _ = sys.GetxattrFD(fd, attr, nil)
-		}
-		size = uint32(max(c, 0))
-		return errno
-	})
+	size, errno = n.getxattr(attr, dest)
+	if errno == syscall.ERANGE {
+		size, _ = n.getxattr(attr, nil)
+	}
 	if errno == syscall.EOPNOTSUPP && strings.HasPrefix(attr, "system.posix_acl_") {
 		// A kernel that asks for ACLs takes any other error for a reason to
 		// refuse access.
 		errno = ENOATTR
 	}
+	return size, errno
+}
+
+// getxattr reads an attribute by an open descriptor if there is one, else by
+// name, or from the file opened for it.
+func (n *LoopbackNode) getxattr(attr string, dest []byte) (size uint32, errno syscall.Errno) {
+	if n.Mode() == syscall.S_IFREG && !n.isRoot() && !n.embed().isOpen() {
+		size, errno = n.getxattrByName(attr, dest)
+		if errno != syscall.ENOSYS && errno != syscall.EPERM && errno != syscall.ENOENT && errno != syscall.ESTALE {
+			return size, errno
+		}
+	}
+	errno = n.withFD(func(fd int) syscall.Errno {
+		c, errno := sys.GetxattrFD(fd, attr, dest)
+		size = uint32(max(c, 0))
+		return errno
+	})
+	return size, errno
+}
+
+func (n *LoopbackNode) getxattrByName(attr string, dest []byte) (size uint32, errno syscall.Errno) {
+	errno = n.at(func(dir int, name string) syscall.Errno {
+		c, errno := sys.GetxattrAt(dir, name, attr, dest)
+		if errno == syscall.ENOSYS || errno == syscall.EPERM {
+			return errno
+		}
+		var st unix.Statx_t
+		if errno := sys.StatAt(dir, name, statIdentity, &st); errno != 0 {
+			return errno
+		}
+		if !n.is(&st) {
+			return syscall.ESTALE
+		}
+		size = uint32(max(c, 0))
+		return errno
+	})
 	return size, errno
 }
 

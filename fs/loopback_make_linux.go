@@ -26,7 +26,7 @@ func (n *LoopbackNode) adopt(ctx context.Context, dir, fd int, mode uint32, st *
 		if n.inheritsGroup(dir) {
 			gid = -1
 		}
-		if errno := sys.ChownAt(fd, "", int(c.Uid), gid); errno != 0 {
+		if errno := sys.ChownFD(fd, int(c.Uid), gid); errno != 0 {
 			return errno
 		}
 		changed = true
