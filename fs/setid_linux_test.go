@@ -36,11 +36,6 @@ func mountSetID(t *testing.T, pass bool) (mnt, orig string) {
 			t.Fatal(err)
 		}
 	}
-	for dir := orig; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
 	root, err := fs.NewLoopbackRoot(orig)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,8 @@
 package vfs
 
 import (
+	"syscall"
+
 	"github.com/sluicefs/sluice/fuse"
 )
 
@@ -15,6 +17,11 @@ func (m *Mount) opened(st fuse.Status) fuse.Status {
 // Open forwards; a file system whose files need no opening is not asked again.
 func (f *FS) Open(c <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	return f.at(&in.InHeader, func(m *Mount) fuse.Status {
+		if in.Mode&fuse.OPEN_KILL_SUIDGID != 0 && in.Flags&syscall.O_TRUNC != 0 {
+			if st := m.dropSetID(c, &in.InHeader); st != fuse.OK {
+				return st
+			}
+		}
 		if !m.noOpen.Load() {
 			st := m.fs.Open(c, in, out)
 			if st != fuse.ENOSYS {
@@ -63,6 +70,11 @@ func (f *FS) Read(c <-chan struct{}, in *fuse.ReadIn, buf []byte) (res fuse.Read
 // Write forwards to the file system of the node.
 func (f *FS) Write(c <-chan struct{}, in *fuse.WriteIn, data []byte) (n uint32, code fuse.Status) {
 	code = f.at(&in.InHeader, func(m *Mount) (st fuse.Status) {
+		if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
+			if st := m.dropSetID(c, &in.InHeader); st != fuse.OK {
+				return st
+			}
+		}
 		n, st = m.fs.Write(c, in, data)
 		m.wrote(n, st)
 		return st
@@ -81,6 +93,11 @@ func (f *FS) Writev(c <-chan struct{}, in *fuse.WriteIn, data [][]byte) (n uint3
 		return 0, fuse.ENOSYS
 	}
 	code = f.at(&in.InHeader, func(m *Mount) (st fuse.Status) {
+		if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
+			if st := m.dropSetID(c, &in.InHeader); st != fuse.OK {
+				return st
+			}
+		}
 		n, st = m.fs.Writev(c, in, data)
 		if st == fuse.ENOSYS {
 			m.noWritev.Store(true)

@@ -161,6 +161,7 @@ func (f *FS) attach(op, p string, fs fuse.RawFileSystem, replace bool) (m, old *
 		fs: fs, path: "/" + strings.Join(names, "/"), root: len(names) == 0, since: f.opts.Now(),
 		done: make(chan struct{}), idle: make(chan struct{}, 1),
 	}
+	m.ownSetID = m.clearsSetID()
 	f.mu.Lock()
 	server := f.server
 	err = f.reserve(m)

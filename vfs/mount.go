@@ -28,6 +28,7 @@ type Mount struct {
 	root bool // attached at the root: its node 1 is the kernel's
 
 	since    time.Time
+	ownSetID bool     // fs takes set-id bits away by itself
 	restored bool     // what the kernel holds of it is not known exactly
 	saved    [2]int64 // references and open files as the predecessor counted them
 	entry    *dir     // where it is attached, for its ".." and what is attached below
@@ -124,6 +125,9 @@ func (m *Mount) Answered(h *fuse.InHeader, entry *fuse.EntryOut, attr *fuse.Attr
 // give makes out what the kernel may see, and counts the reference.
 func (m *Mount) give(out *fuse.EntryOut) {
 	m.mapAttr(&out.Attr)
+	if !m.keeps(&out.Attr) {
+		out.SetAttrTimeout(0)
+	}
 	if out.NodeId == 0 {
 		return // no reference: the absence of a name
 	}
@@ -133,6 +137,14 @@ func (m *Mount) give(out *fuse.EntryOut) {
 	out.NodeId = m.Node(out.NodeId)
 	out.Generation += m.gen << 32
 	m.refs.Add(1)
+}
+
+// attr makes out what the kernel may see.
+func (m *Mount) attr(out *fuse.AttrOut) {
+	m.mapAttr(&out.Attr)
+	if !m.keeps(&out.Attr) {
+		out.SetTimeout(0)
+	}
 }
 
 func (m *Mount) mapAttr(a *fuse.Attr) { a.Ino = m.ino(a.Ino) }

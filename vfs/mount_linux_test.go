@@ -21,7 +21,13 @@ func mounted(t *testing.T, u *FS) (dir string, server *fuse.Server) {
 	t.Helper()
 	testenv.MountFUSE(t)
 	dir = t.TempDir()
-	server, err := fuse.Mount(dir, u, &fuse.MountOptions{Name: "sluice-test"})
+	return dir, mountOn(t, dir, u, &fuse.MountOptions{Name: "sluice-test"})
+}
+
+// mountOn mounts u on dir until the test ends.
+func mountOn(t *testing.T, dir string, u *FS, o *fuse.MountOptions) *fuse.Server {
+	t.Helper()
+	server, err := fuse.Mount(dir, u, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +43,7 @@ func mounted(t *testing.T, u *FS) (dir string, server *fuse.Server) {
 			_ = syscall.Unmount(dir, syscall.MNT_DETACH)
 		}
 	})
-	return dir, server
+	return server
 }
 
 // eventually polls until ok, as the kernel forgets when it wants to.

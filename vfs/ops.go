@@ -63,7 +63,7 @@ func (f *FS) GetAttr(c <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) f
 	return f.at(&in.InHeader, func(m *Mount) fuse.Status {
 		st := m.fs.GetAttr(c, in, out)
 		if st == fuse.OK && m != f.own {
-			m.mapAttr(&out.Attr)
+			m.attr(out)
 		}
 		return st
 	})
@@ -72,9 +72,18 @@ func (f *FS) GetAttr(c <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) f
 // SetAttr forwards to the file system of the node.
 func (f *FS) SetAttr(c <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	return f.at(&in.InHeader, func(m *Mount) fuse.Status {
-		st := m.fs.SetAttr(c, in, out)
-		if st == fuse.OK {
-			m.mapAttr(&out.Attr)
+		st := fuse.OK
+		switch {
+		case in.Valid&fuse.FATTR_KILL_SUIDGID != 0 && in.Valid&fuse.FATTR_SIZE != 0:
+			st = m.dropSetID(c, &in.InHeader)
+		case in.Valid&(fuse.FATTR_UID|fuse.FATTR_GID) != 0:
+			st = m.dropSetIDForUser(c, &in.InHeader)
+		}
+		if st != fuse.OK {
+			return st
+		}
+		if st = m.fs.SetAttr(c, in, out); st == fuse.OK {
+			m.attr(out)
 		}
 		return st
 	})
@@ -89,6 +98,9 @@ func (f *FS) Statx(c <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse
 		}
 		if st == fuse.OK && m != f.own {
 			out.Ino = m.ino(out.Ino)
+			if !m.keeps(&fuse.Attr{Mode: uint32(out.Mode)}) {
+				out.SetTimeout(0)
+			}
 		}
 		return st
 	})
@@ -239,6 +251,11 @@ func (f *FS) CopyFileRange(c <-chan struct{}, in *fuse.CopyFileRangeIn) (n uint3
 			return st
 		}
 		in.NodeIdOut = inner
+		to := in.InHeader
+		to.NodeId = inner
+		if st := m.dropSetIDForUser(c, &to); st != fuse.OK {
+			return st
+		}
 		n, st = m.fs.CopyFileRange(c, in)
 		return instead(st, fuse.ENOTSUP)
 	})
@@ -248,6 +265,9 @@ func (f *FS) CopyFileRange(c <-chan struct{}, in *fuse.CopyFileRangeIn) (n uint3
 // Fallocate forwards to the file system of the node.
 func (f *FS) Fallocate(c <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	return f.at(&in.InHeader, func(m *Mount) fuse.Status {
+		if st := m.dropSetIDForUser(c, &in.InHeader); st != fuse.OK {
+			return st
+		}
 		return instead(m.fs.Fallocate(c, in), fuse.ENOTSUP)
 	})
 }

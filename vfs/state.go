@@ -122,6 +122,7 @@ func (d *dir) each(path string, do func(path string, d *dir)) {
 // where it had a slot, and is still in use. It is called before RestoreState.
 func (f *FS) Leave(slot uint64, p string, fs fuse.RawFileSystem) *Mount {
 	m := &Mount{fs: fs, path: p, since: f.opts.Now(), done: make(chan struct{}), idle: make(chan struct{}, 1)}
+	m.ownSetID = m.clearsSetID()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m.entry = &dir{parent: f.tree}

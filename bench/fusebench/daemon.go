@@ -44,7 +44,7 @@ func serveDirectory(name string, m mode, mnt, back string) error {
 		return err
 	}
 	mo := fuse.MountOptions{MaxWrite: maxWrite, FsName: "fusebench", Name: "sluice", DirectMount: true,
-		MaxReadAhead: maxWrite, AllowOther: true}
+		MaxReadAhead: maxWrite, AllowOther: true, ExtraCapabilities: vfs.Capabilities}
 	if strings.HasSuffix(name, "-device") {
 		mo.Transport = fuse.TransportDevice
 	}

@@ -81,14 +81,17 @@ func withFile(path string, flags int, f func(fd int) error) error {
 // SetID changes files with set-id bits in mnt, a directory of a mounted file
 // system, as root and as another user, and expects that the bits go as they do
 // in native, one of a file system of the kernel's. below, if not empty, is where
-// the files of mnt are in truth: they must have the same modes there. Both
-// directories must be for all users to reach. It takes root.
+// the files of mnt are in truth: they must have the same modes there. All users
+// are let through to both. It takes root.
 //
 // With backed the kernel writes to files by itself (passthrough), which takes
 // the bits from root's files too.
 func SetID(t *testing.T, mnt, below, native string, backed bool) {
 	t.Helper()
 	for _, dir := range []string{mnt, native} {
+		for d := dir; d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
+			_ = os.Chmod(d, 0o755) // a union's own directories are for all
+		}
 		check(t, os.WriteFile(filepath.Join(dir, "source"), []byte("other data"), 0o644))
 	}
 	for name, change := range changes {

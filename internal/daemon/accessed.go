@@ -42,6 +42,12 @@ func (a *accessed) Lacks(op uint32) bool {
 	return ok && l.Lacks(op)
 }
 
+// ClearsSetID passes on whether a union need not.
+func (a *accessed) ClearsSetID() bool {
+	c, ok := a.RawFileSystem.(vfs.SetIDClearer)
+	return ok && c.ClearsSetID()
+}
+
 // Read reads and remembers.
 func (a *accessed) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	node := in.NodeId

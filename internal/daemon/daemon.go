@@ -119,6 +119,9 @@ func (d *Daemon) fuseOptions() *fuse.MountOptions {
 		Transport:            d.opts.Transport,
 		Logger:               slog.NewLogLogger(d.log.Handler(), slog.LevelInfo),
 	}
+	if !d.opts.OpenLess { // there may be files that can be written
+		o.ExtraCapabilities = vfs.Capabilities
+	}
 	if !d.opts.Writable {
 		o.Options = append(o.Options, "ro")
 	}

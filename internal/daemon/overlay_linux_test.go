@@ -64,6 +64,7 @@ func TestIntegrationOverlay(t *testing.T) {
 	do("mkdir", os.Mkdir(at("dir2"), 0o755))
 	do("fill", os.WriteFile(at("dir2/new"), []byte("new"), 0o600))
 
+	fstest.SetID(t, mnt+"/img", "", t.TempDir(), false)
 	check := func() {
 		t.Helper()
 		want := bytes.Clone(img.files["dir3/file"])
