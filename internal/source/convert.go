@@ -39,7 +39,14 @@ func (i *Image) convert(ctx context.Context, d *description, open opener, o *Opt
 	}
 	i.closers = append(i.closers, lock)
 	if !complete(dir) {
-		err = i.fetchPlain(ctx, d, open, dir, o)
+		if err = clearDir(dir); err == nil {
+			err = i.fetchPlain(ctx, d, open, dir, o)
+		}
+		if err != nil {
+			_ = os.RemoveAll(dir) // nothing half-written stays
+			_ = os.Remove(lockPath(dir))
+			return "", err
+		}
 	}
 	if err == nil {
 		err = lock.share()
@@ -101,6 +108,10 @@ func (i *Image) fetchPlain(ctx context.Context, d *description, open opener, dir
 func (i *Image) build(ctx context.Context, d *description, open opener, boot string, o *Options) error {
 	done, end := func(int64) {}, func() {}
 	size, _ := layersOf(d.manifest.Layers, nil)
+	dir := filepath.Dir(boot)
+	if err := needSpace(o.CacheDir, size); err != nil {
+		return fmt.Errorf("a plain image has to be fetched as a whole: %w", err)
+	}
 	if o.Fetching != nil {
 		done, end = o.Fetching(i.Ref.Text, size)
 	}
@@ -112,15 +123,15 @@ func (i *Image) build(ctx context.Context, d *description, open opener, boot str
 		return &counted{rc, done}, nil
 	})
 	start := time.Now()
-	_, err := build.Create(ctx, build.Tars(layers...), build.Output{Bootstrap: boot, BlobDir: filepath.Dir(boot)},
+	_, err := build.Create(ctx, build.Tars(layers...), build.Output{Bootstrap: boot, BlobDir: dir},
 		build.Options{Compressor: storage.LZ4Block, Memory: 64 << 20})
 	end()
 	if err != nil {
-		return fmt.Errorf("fetch the whole image, as it is a plain one: %w", err)
+		return fmt.Errorf("fetch the whole image, as it is a plain one: %w", asSpaceError(err, o.CacheDir, size))
 	}
 	o.warn("%s is a plain OCI image without an index: all of its %.1f MiB were fetched and kept in %s, in %v; "+
 		"to have it mounted at once everywhere: sluice image create %s --push REPOSITORY:TAG",
-		i.Ref, float64(size)/(1<<20), filepath.Dir(boot), time.Since(start).Round(100*time.Millisecond), i.Ref)
+		i.Ref, float64(size)/(1<<20), dir, time.Since(start).Round(100*time.Millisecond), i.Ref)
 	return nil
 }
 

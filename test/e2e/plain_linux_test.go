@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
@@ -178,5 +180,34 @@ func TestIntegrationReadOnlyCache(t *testing.T) {
 	}
 	if !strings.Contains(log.buf.String(), "nothing that is fetched can be kept") {
 		t.Errorf("said %q", log.buf.String())
+	}
+}
+
+// A plain image that has no room in the cache directory: one line says so and
+// what to do, before or after the bytes were fetched, and nothing stays.
+func TestIntegrationPlainImageOnAFullDisk(t *testing.T) {
+	b := mountBench(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	digits := make([]byte, 3<<20) // half as large by gzip, and no smaller by LZ4
+	for i := range digits {
+		digits[i] = "0123456789abcdef"[random.IntN(16)]
+	}
+	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: plainImage(t, map[string]string{"digits": string(digits)})})
+	if _, err := layout.Write(b.path("layout"), index); err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[string]string{"1m": "are needed, 1.0 MiB are free;", "2m": "2.0 MiB that are free did not suffice (no space left on device);"} {
+		dir := b.mkdir("cache-" + size)
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+			t.Fatal(err)
+		}
+		o := b.run("mount", "--cache-dir", dir, "oci:"+b.path("layout"), b.mkdir("mnt"))
+		last := o.errout[strings.LastIndex("\n"+strings.TrimSpace(o.errout), "\n"):]
+		if o.code != 1 || !strings.Contains(last, "not enough space in "+dir+": ") || !strings.Contains(last, want) || !strings.Contains(last, "--cache-dir") {
+			t.Errorf("%s: exit code %d, said %q", size, o.code, o.errout)
+		}
+		if left := files(t, dir); len(left) != 2 || left["converted"] == "" { // itself, and one directory
+			t.Errorf("%s: left behind: %q", size, left)
+		}
 	}
 }
