@@ -119,7 +119,10 @@ func TestImageCreatePush(t *testing.T) {
 		t.Fatal(err)
 	}
 	work := t.TempDir()
-	sluice(t, 0, &b, "sluice", "image", "create", "-", "--push", ref, "--layout", filepath.Join(work, "layout")+":tag")
+	out, _ := sluice(t, 0, &b, "sluice", "image", "create", "-", "--push", ref, "--layout", filepath.Join(work, "layout")+":tag")
+	if !strings.Contains(out, "docker://"+strings.TrimPrefix(ref, "docker://")+"  sha256:") || strings.Contains(out, bootstrapName) {
+		t.Errorf("what it says should name the image, and no file that is gone: %q", out)
+	}
 	if _, err := os.Stat(filepath.Join(work, "layout", "index.json")); err != nil {
 		t.Error(err)
 	}

@@ -1,13 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,6 +35,9 @@ type outputFlags struct {
 	push, layout                  string
 	plainHTTP                     bool
 	json, quiet                   bool
+
+	temporary bool   // the files go when the image has been delivered
+	digest    string // of the manifest that was delivered
 }
 
 func (f *outputFlags) add(fs *pflag.FlagSet) {
@@ -71,7 +75,7 @@ func (f *outputFlags) output() (out build.Output, cleanup func(), err error) {
 		if dir, err = os.MkdirTemp("", "sluice-image-*"); err != nil {
 			return out, cleanup, err
 		}
-		cleanup = func() { os.RemoveAll(dir) }
+		cleanup, f.temporary = func() { os.RemoveAll(dir) }, true
 	}
 	if dir != "" {
 		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
@@ -107,6 +111,11 @@ func (f *outputFlags) deliver(ctx context.Context, res *build.Result, blobs []st
 	if err != nil {
 		return err
 	}
+	digest, err := img.Digest()
+	if err != nil {
+		return err
+	}
+	f.digest = digest.String()
 	if f.layout != "" {
 		dir, tag := f.layout, ""
 		if i := strings.LastIndexByte(dir, ':'); i > 0 && !strings.Contains(dir[i:], "/") {
@@ -128,8 +137,13 @@ func (f *outputFlags) deliver(ctx context.Context, res *build.Result, blobs []st
 
 // report prints what was written.
 func (f *outputFlags) report(env *Env, res *build.Result) error {
+	if f.temporary {
+		res = withoutPaths(res)
+	}
 	if f.json {
-		return printJSON(env.Stdout, resultJSON(res))
+		out := resultJSON(res)
+		out.Manifest = f.digest
+		return printJSON(env.Stdout, out)
 	}
 	w := env.Stdout
 	stored := int64(0)
@@ -137,11 +151,19 @@ func (f *outputFlags) report(env *Env, res *build.Result) error {
 		stored += b.Size
 	}
 	fmt.Fprintf(w, "RAFS v%d, %d inodes, %d files, %s of data\n", res.Version, res.Inodes, res.Files, bytesText(res.DataSize))
+	if f.layout != "" {
+		fmt.Fprintf(w, "image      oci:%s  %s\n", f.layout, f.digest)
+	}
+	if f.push != "" {
+		fmt.Fprintf(w, "image      docker://%s  %s\n", strings.TrimPrefix(f.push, "docker://"), f.digest)
+	}
 	if res.Bootstrap != "" {
 		fmt.Fprintf(w, "bootstrap  %s  %s\n", res.Bootstrap, bytesText(res.BootstrapSize))
+	} else if f.temporary {
+		fmt.Fprintf(w, "bootstrap  %s\n", bytesText(res.BootstrapSize))
 	}
 	for _, b := range res.Written {
-		fmt.Fprintf(w, "blob       %s  %s in %d chunks\n", b.Path, bytesText(b.Size), b.Chunks)
+		fmt.Fprintf(w, "blob       %s  %s in %d chunks\n", cmp.Or(b.Path, b.ID), bytesText(b.Size), b.Chunks)
 	}
 	if res.Archive != "" {
 		fmt.Fprintf(w, "data       stays in the archive: keep it among the blobs as %s\n", res.Archive)
@@ -159,11 +181,23 @@ func (f *outputFlags) report(env *Env, res *build.Result) error {
 	return nil
 }
 
+// withoutPaths is res without the names of files that are about to go.
+func withoutPaths(res *build.Result) *build.Result {
+	out := *res
+	out.Bootstrap = ""
+	out.Written = slices.Clone(res.Written)
+	for i := range out.Written {
+		out.Written[i].Path = ""
+	}
+	return &out
+}
+
 // imageJSON is the result of a command that writes an image.
 type imageJSON struct {
 	Version       int        `json:"fs_version"`
 	Bootstrap     string     `json:"bootstrap,omitempty"`
 	BootstrapSize int64      `json:"bootstrap_size"`
+	Manifest      string     `json:"manifest,omitempty"` // digest of what was pushed
 	Blobs         []string   `json:"blobs"`
 	Written       []blobJSON `json:"written,omitempty"`
 	Archive       string     `json:"archive,omitempty"` // the blob that stays a tar.gz
@@ -177,7 +211,7 @@ type imageJSON struct {
 
 type blobJSON struct {
 	ID               string `json:"id"`
-	Path             string `json:"path"`
+	Path             string `json:"path,omitempty"`
 	Size             int64  `json:"size"`
 	CompressedSize   int64  `json:"compressed_size"`
 	UncompressedSize int64  `json:"uncompressed_size"`
@@ -306,16 +340,18 @@ func prepare(env *Env, format *formatFlags, out *outputFlags) (opt build.Options
 		return opt, dst, func() {}, err
 	}
 	dst, cleanup, err := out.output()
-	limitMemory(opt.Memory)
+	spareMemory()
 	return opt, dst, func() { cleanup(); closeTrees() }, err
 }
 
-// limitMemory has the collector keep the process below buffers and as much as
-// the names of a large source need, unless GOMEMLIMIT says something else.
-func limitMemory(buffers int64) {
-	const names = 192 << 20
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(buffers + names)
+// spareMemory has the collector let garbage grow to a quarter of what is in
+// use, not to all of it, unless GOGC says something else. Those who make images
+// keep millions of small records and leave little garbage, so this costs
+// nearly nothing.
+func spareMemory() {
+	const usual, spare = 100, 25
+	if old := debug.SetGCPercent(spare); old != usual {
+		debug.SetGCPercent(old)
 	}
 }
 
