@@ -347,9 +347,10 @@ func (f *FS) reap(m *Mount, names []string) {
 	f.mu.Unlock()
 }
 
-// drop has the kernel drop names below m's root, if nothing of m is open, and
-// the root's own name in a directory that went with m: that was in use when the
-// directory was dropped, and nobody else asks for it again.
+// drop has the kernel drop names below m's root, if nothing of m is open, the
+// root's own name in a directory that went with m (that was in use when the
+// directory was dropped, and nobody else asks for it again), and what walkers
+// have brought back.
 func (f *FS) drop(m *Mount, names []string) {
 	f.mu.RLock()
 	server := f.server
@@ -368,6 +369,7 @@ func (f *FS) drop(m *Mount, names []string) {
 	for _, n := range names {
 		server.Notifier().Entry(root, n)
 	}
+	m.trace.drop(server)
 }
 
 func (f *FS) over() bool {

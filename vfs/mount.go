@@ -42,6 +42,7 @@ type Mount struct {
 	noOpen, noOpendir, noWritev atomic.Bool // it has answered ENOSYS to these
 
 	ids   idTable
+	trace trace
 	stats counters
 
 	done     chan struct{}
@@ -135,6 +136,7 @@ func (m *Mount) give(out *fuse.EntryOut) {
 		m.ids.hold(out.NodeId)
 	}
 	out.NodeId = m.Node(out.NodeId)
+	m.trace.gave(out.NodeId)
 	out.Generation += m.gen << 32
 	m.refs.Add(1)
 }

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"strings"
 	"syscall"
 
 	"github.com/sluicefs/sluice/fuse"
@@ -38,6 +39,9 @@ func (f *FS) Lookup(c <-chan struct{}, h *fuse.InHeader, name string, out *fuse.
 		st := m.fs.Lookup(c, h, name, out)
 		if st == fuse.OK {
 			m.give(out)
+			if m.state.Load() != attached {
+				m.trace.looked(m.Node(h.NodeId), strings.Clone(name))
+			}
 		}
 		return st
 	})
