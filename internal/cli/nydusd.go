@@ -226,6 +226,7 @@ func stateDir(socket string) string {
 // daemonLog is where a daemon's words go.
 type daemonLog struct {
 	file   *daemon.LogFile // nil: standard error
+	queue  *daemon.LogQueue
 	events *daemon.Events
 }
 
@@ -239,7 +240,8 @@ func openDaemonLog(env *Env, path string, maxBytes int64, level *slog.LevelVar) 
 		}
 		l.file, out = file, file
 	}
-	l.events = daemon.NewEvents(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
+	l.queue = daemon.NewLogQueue(out)
+	l.events = daemon.LogTo(l.queue, level)
 	return l, nil
 }
 
@@ -247,11 +249,12 @@ func (l *daemonLog) reopen() error {
 	if l.file == nil {
 		return nil
 	}
-	return l.file.Reopen()
+	return l.queue.Do(l.file.Reopen)
 }
 
 func (l *daemonLog) close() {
-	if l.file != nil {
+	// What is stuck keeps its file: the process ends.
+	if err := l.queue.Close(); err == nil && l.file != nil {
 		l.file.Close()
 	}
 }

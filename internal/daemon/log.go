@@ -52,12 +52,20 @@ type Events struct {
 	kept *keptEvents
 }
 
+// LogTo returns events before a log of lines that q writes.
+func LogTo(q *LogQueue, level slog.Leveler) *Events {
+	e := NewEvents(slog.NewTextHandler(q, &slog.HandlerOptions{Level: level}))
+	e.kept.queue = q
+	return e
+}
+
 type keptEvents struct {
 	mu    sync.Mutex
 	total int
 	size  int
 	last  []string
 	lost  atomic.Uint64 // lines that could not be written
+	queue *LogQueue     // that loses lines as well, or nil
 }
 
 const (
@@ -87,7 +95,13 @@ func (e *Events) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // Lost returns how many lines could not be written.
-func (e *Events) Lost() uint64 { return e.kept.lost.Load() }
+func (e *Events) Lost() uint64 {
+	n := e.kept.lost.Load()
+	if q := e.kept.queue; q != nil {
+		n += q.Lost()
+	}
+	return n
+}
 
 // logLost is Lost of the daemon's log.
 func (d *Daemon) logLost() uint64 {

@@ -1,12 +1,15 @@
 package daemon
 
 import (
+	"bufio"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 func TestTransitions(t *testing.T) {
@@ -144,6 +147,52 @@ func TestEvents(t *testing.T) {
 	if total != maxEvents+10 || len(last) != maxEvents || !strings.Contains(last[0], "bad path=/x") {
 		t.Errorf("got %d, %d kept", total, len(last))
 	}
+}
+
+// Nobody reads what is logged: the daemon goes on, drops lines and counts them,
+// and writes again as soon as somebody reads.
+func TestLogQueueNeverWaits(t *testing.T) {
+	r, w := io.Pipe()
+	q := NewLogQueue(w)
+	e := LogTo(q, nil)
+	log := slog.New(e)
+	const lines = maxLogLines + 1000
+	for i := range lines {
+		log.Info("a line", "number", i)
+	}
+	lost := e.Lost()
+	if lost < 999 || lost >= lines {
+		t.Errorf("%d lines of %d lost, 999 or a few more expected", lost, lines)
+	}
+	s := bufio.NewScanner(r)
+	for i := range lines - int(lost) {
+		if !s.Scan() {
+			t.Fatalf("line %d of those kept is missing: %v", i, s.Err())
+		}
+	}
+	log.Info("another line")
+	if !s.Scan() || !strings.Contains(s.Text(), "another line") {
+		t.Errorf("after that: %q, %v", s.Text(), s.Err())
+	}
+	if err := q.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+// A log that nobody reads does not hold up the end.
+func TestLogQueueEndsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		q := NewLogQueue(w)
+		slog.New(LogTo(q, nil)).Info("a line")
+		if err := q.Do(func() error { return nil }); err == nil {
+			t.Error("something was done behind a line that nobody takes")
+		}
+		if err := q.Close(); err == nil {
+			t.Error("a stuck log closes without a word")
+		}
+		r.Close() // the writer ends
+	})
 }
 
 func TestLogFileRotates(t *testing.T) {
