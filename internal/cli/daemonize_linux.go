@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"os"
 	"os/exec"
@@ -31,7 +32,7 @@ func daemonize(ctx context.Context, env *Env, flags *pflag.FlagSet, f *mountFlag
 	}
 	path := f.log
 	if path == "" {
-		path = filepath.Join(dir, strings.ReplaceAll(strings.Trim(point, "/"), "/", "-")+".log")
+		path = filepath.Join(dir, logName(point))
 	}
 	logFile, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -64,11 +65,23 @@ func daemonize(ctx context.Context, env *Env, flags *pflag.FlagSet, f *mountFlag
 	b, _ := io.ReadAll(io.LimitReader(r, 16))
 	words.end(string(b) == "ready")
 	if string(b) == "ready" {
-		fmt.Fprintf(env.Stderr, "%s is mounted on %s (process %d, log %s)\n", args[0], point, cmd.Process.Pid, path)
+		fmt.Fprintln(env.Stderr, printable(fmt.Sprintf("%s is mounted on %s (process %d, log %s)", args[0], point, cmd.Process.Pid, path)))
 		return cmd.Process.Release()
 	}
 	waitErr := cmd.Wait()
 	return errors.New(lastLine(path, from, waitErr))
+}
+
+// logName is what the log of the mount on point is called.
+func logName(point string) string {
+	name := strings.ReplaceAll(strings.Trim(point, "/"), "/", "-")
+	const longest = 200 // a file's name has 255 bytes at most
+	if len(name) > longest {
+		h := fnv.New64a()
+		h.Write([]byte(name))
+		name = fmt.Sprintf("%s-%x", strings.ToValidUTF8(name[:longest], ""), h.Sum64())
+	}
+	return name + ".log"
 }
 
 // ready tells the process that waits in daemonize.

@@ -110,7 +110,7 @@ func runMount(ctx context.Context, env *Env, flags *pflag.FlagSet, f *mountFlags
 	if target.Image != nil {
 		target.Image.Start()
 	}
-	fmt.Fprintf(env.Stderr, "%s is mounted on %s (%s)\n", ref, m.Point(), m.Transport())
+	fmt.Fprintln(env.Stderr, printable(fmt.Sprintf("%s is mounted on %s (%s)", ref, m.Point(), m.Transport())))
 	ready(env)
 	s := statusLine{env: env, m: m}
 	s.start()
@@ -141,7 +141,7 @@ const busyPatience = 10 * time.Second
 // endBusy ends a mount that is in use: it is taken out of sight, and goes
 // when it is let go of, after a while, or at a second signal.
 func endBusy(env *Env, m *serve.Mount, gone <-chan struct{}, stop <-chan os.Signal) error {
-	fmt.Fprintf(env.Stderr, "\n%s is busy:\n", m.Point())
+	fmt.Fprintf(env.Stderr, "\n%s is busy:\n", printable(m.Point()))
 	if info, ok, err := mounts.Lookup(m.Point()); err == nil && ok {
 		for _, u := range mounts.Users(info) {
 			fmt.Fprintf(env.Stderr, "  %s\n", u)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/pflag"
@@ -127,5 +128,15 @@ func TestDaemonizeKeepsEveryFlag(t *testing.T) {
 	front.options = []string{"nosuid"}
 	if !reflect.DeepEqual(front, back) {
 		t.Errorf("the background gets\n%+v, the foreground has\n%+v", back, front)
+	}
+}
+
+func TestLogName(t *testing.T) {
+	if got := logName("/mnt/a b"); got != "mnt-a b.log" {
+		t.Errorf("got %q", got)
+	}
+	long := "/" + strings.Repeat("ä/", 2000)
+	if a, b := logName(long+"a"), logName(long+"b"); len(a) > 255 || a == b || !utf8.ValidString(a) {
+		t.Errorf("of long paths: %q, %q", a, b)
 	}
 }

@@ -77,7 +77,12 @@ func (i *Image) fromObjects(ctx context.Context, o *Options) (string, error) {
 	i.use(b)
 	plain := backend.Retry(b, backend.RetryOptions{Deadline: o.RetryDeadline})
 	i.Backend = o.remote(b)
-	return i.fetchBootstrap(ctx, plain, boot, filepath.Join(o.CacheDir, "bootstraps"))
+	path, err := i.fetchBootstrap(ctx, plain, boot, filepath.Join(o.CacheDir, "bootstraps"))
+	if h, ok := b.(*httpdir.Backend); ok && err == nil && h.IgnoresRange() {
+		o.warn("%s: this server cannot send parts of files: each read begins at the start of a blob, and fails 64 MiB into it; "+
+			"serve the directory by one that answers requests with a Range (nginx, caddy, apache)", i.Ref)
+	}
+	return path, err
 }
 
 // fetchStep is how much of a bootstrap is asked for in one range.

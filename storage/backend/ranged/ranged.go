@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluicefs/sluice/storage"
@@ -34,6 +35,7 @@ type Client struct {
 	o         Options
 	rt        http.RoundTripper
 	redirects redirects
+	whole     atomic.Bool // a request for a range was answered with all
 }
 
 // New returns a client that sends requests through rt.
@@ -52,6 +54,10 @@ func New(rt http.RoundTripper, o Options) *Client {
 	}
 	return &Client{o: o, rt: rt, redirects: redirects{known: make(map[string]target)}}
 }
+
+// IgnoresRange reports whether the server has answered with a whole object
+// where a range was asked for.
+func (c *Client) IgnoresRange() bool { return c.whole.Load() }
 
 // ErrSlow says that a server took too long, or sent too little.
 var ErrSlow = errors.New("too slow")
@@ -98,6 +104,7 @@ func (c *Client) fill(res *http.Response, w *watch, p []byte, off int64) (int, e
 		}
 		p = p[:min(int64(len(p)), to-from+1)]
 	case http.StatusOK:
+		c.whole.Store(true)
 		if off > c.o.MaxSkip {
 			return 0, errNoRanges
 		}
