@@ -118,6 +118,7 @@ func (d *Daemon) fuseOptions() *fuse.MountOptions {
 		MaxBackground:        64,
 		Transport:            d.opts.Transport,
 		Logger:               slog.NewLogLogger(d.log.Handler(), slog.LevelInfo),
+		Debug:                d.opts.Level.Level() < slog.LevelDebug, // each request
 	}
 	if !d.opts.OpenLess { // there may be files that can be written
 		o.ExtraCapabilities = vfs.Capabilities
