@@ -68,8 +68,11 @@ type Observer interface {
 }
 
 // WaitObserver is what an Observer may be beside: one that is told of the
-// data that somebody had to wait for.
+// data that somebody has to wait for.
 type WaitObserver interface {
+	// Waits says that somebody is about to wait for data of the file nid at
+	// off. It must not wait itself.
+	Waits(nid uint64, off int64)
 	// Waited says that data, which is valid during the call only, was not at
 	// hand when it was read from the file nid at off. It must not wait.
 	Waited(nid uint64, off int64, data []byte)

@@ -87,6 +87,9 @@ func (f *FS) read(ctx context.Context, header *fuse.InHeader, nid uint64, p []by
 		}
 	}
 	ext = f.withNext(sc, nid, int64(off), int64(len(p)))
+	if f.waited != nil {
+		f.waited.Waits(nid, int64(off))
+	}
 	if err := f.reader.ReadExtents(ctx, p, ext); err != nil {
 		return 0, err
 	}

@@ -22,6 +22,28 @@ var dirs = []string{"/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib"
 // loaderCache is what the loader of glibc reads before anything else.
 const loaderCache = "/etc/ld.so.cache"
 
+// loaders are where the loaders of dynamic programs are by convention.
+var loaders = []string{
+	"/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib/ld-linux-riscv64-lp64d.so.1",
+	"/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1", "/lib/ld-musl-riscv64.so.1",
+}
+
+// Loader returns the regular files that starting whatever dynamic program of
+// the image will read, before anything is known of it: the loader, of several
+// the first, and its cache. There are none in an image of static programs.
+func Loader(t image.Tree) (out []uint64) {
+	for _, p := range loaders {
+		if nid, ok := Follow(t, p); ok {
+			out = append(out, nid)
+			break
+		}
+	}
+	if nid, ok := Follow(t, loaderCache); ok && len(out) > 0 {
+		out = append(out, nid)
+	}
+	return out
+}
+
 // Files returns the regular files of the image that n means, the interpreter
 // first, those that are not found left out.
 func (n *Needs) Files(t image.Tree) []uint64 {

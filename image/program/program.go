@@ -21,6 +21,7 @@ type Needs struct {
 	Interpreter string   // path, "" if it has none
 	Libraries   []string // names, or paths if they have slashes
 	Machine     elf.Machine
+	Script      bool // it is a text that its interpreter reads
 }
 
 // Limits of what is believed.
@@ -64,9 +65,9 @@ func script(b []byte) *Needs {
 	line, _, _ := bytes.Cut(b[2:], []byte("\n"))
 	words := strings.Fields(string(line))
 	if len(words) == 0 {
-		return new(Needs)
+		return &Needs{Script: true}
 	}
-	return &Needs{Interpreter: words[0]}
+	return &Needs{Interpreter: words[0], Script: true}
 }
 
 // segment is a program header.

@@ -46,6 +46,9 @@ const (
 
 // Read is that of imagefs.Observer.
 func (r *recorder) Read(nid uint64, off int64, n int, d time.Duration, _ error) {
+	if off == 0 && r.programs != nil {
+		r.programs.read(nid)
+	}
 	if d < slowAfter && !r.all {
 		return
 	}

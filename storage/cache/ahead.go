@@ -9,16 +9,17 @@ import (
 
 // Read-ahead finds readers in sequence by the chunks that they miss: a run
 // is chunks whose indexes in a blob follow one another, which is the order
-// of files in an image and of bytes in a file. Once a run has read runMin it
-// is read ahead in batches of 1/runShare of what it has read; when a reader
-// comes to the first chunk of a batch the next one is fetched. So at most
-// two batches are fetched in vain when the reader stops, a quarter of what
-// it wanted, and a reader that jumps about causes none.
+// of files in an image and of bytes in a file. Once a run has read runMin, and
+// more than one chunk, it is read ahead in batches of 1/runShare of what it has
+// read; when a reader comes to the first chunk of a batch the next one is
+// fetched. So at most two batches are fetched in vain when the reader stops, a
+// quarter of what it wanted, and a reader that jumps about causes none.
 const (
 	runMin   = 512 << 10 // stored bytes
 	runShare = 8
-	runGap   = 4  // chunks that a run may skip
-	maxRuns  = 16 // runs known at once; the one used least recently goes
+	runGap   = 4         // chunks that a run may skip, if they are no more than
+	runSkip  = 256 << 10 // stored bytes
+	maxRuns  = 16        // runs known at once; the one used least recently goes
 )
 
 // ahead is the read-ahead of one Reader.
@@ -31,8 +32,10 @@ type ahead struct {
 type run struct {
 	s     *store
 	next  uint32 // index after the last chunk that is known to be read
+	end   int64  // stored offset behind it
 	until uint32 // index after the last chunk that was looked at for reading ahead
 	bytes int64  // stored bytes read
+	seen  int    // chunks that the reader came to
 	last  int64  // bytes of the batch before the one asked for last
 	batch int64  // bytes of the batch asked for last
 }
@@ -55,18 +58,22 @@ func (a *ahead) advance(r *Reader, s *store, ch *storage.Chunk, n int64, grow bo
 		return
 	}
 	a.mu.Lock()
-	u := a.find(s, ch.Index)
+	u := a.find(s, ch)
 	if n == 0 {
 		n, u.last, u.batch = u.last, u.batch, 0
 	}
 	u.bytes += n
-	u.next = max(u.next, ch.Index+1)
+	if ch.Index >= u.next {
+		off, size, _ := storedRange(ch)
+		u.next, u.end = ch.Index+1, off+size
+		u.seen++
+	}
 	if u.next > u.until {
 		u.batch = 0 // the reader has overtaken the batch
 	}
 	from := max(u.next, u.until)
 	want := int64(0)
-	if grow && u.bytes >= runMin && u.batch == 0 {
+	if grow && u.bytes >= runMin && u.seen > 1 && u.batch == 0 {
 		want = min(u.bytes/runShare, r.o.Window)
 		u.batch, u.until = want, from+1
 	}
@@ -77,11 +84,13 @@ func (a *ahead) advance(r *Reader, s *store, ch *storage.Chunk, n int64, grow bo
 	}
 }
 
-// find returns the run that index i goes on with, or a new one; mu is held.
-func (a *ahead) find(s *store, i uint32) *run {
+// find returns the run that ch goes on with, or a new one; mu is held.
+func (a *ahead) find(s *store, ch *storage.Chunk) *run {
+	i := ch.Index
+	off, _, _ := storedRange(ch)
 	for k := len(a.runs) - 1; k >= 0; k-- {
 		u := a.runs[k]
-		if u.s == s && i+1 >= u.next && i <= max(u.next+runGap, u.until) {
+		if u.s == s && i+1 >= u.next && (i < max(u.next+1, u.until) || i <= u.next+runGap && off <= u.end+runSkip) {
 			a.runs = append(slices.Delete(a.runs, k, k+1), u)
 			return u
 		}
@@ -94,18 +103,19 @@ func (a *ahead) find(s *store, i uint32) *run {
 	return u
 }
 
-// read fetches a batch of want bytes from chunk index from on.
+// read fetches what is missing of a batch of want bytes from chunk index from
+// on. Where all of it is there the reader has enough before it, and its next
+// miss asks again.
 func (a *ahead) read(r *Reader, u *run, b *storage.Blob, from uint32, want int64) {
 	var batch []storage.Chunk
 	i := from
-	for n, seen := int64(0), int64(0); n < want && seen < 4*want; i++ {
+	for seen := int64(0); seen < want; i++ {
 		ch, ok := b.Neighbour(i)
 		if !ok || ch.Blob != b || checkChunk(&ch) != nil {
 			break
 		}
 		seen += stored(&ch)
 		if !r.Present(&ch) {
-			n += stored(&ch)
 			batch = append(batch, ch)
 		}
 	}

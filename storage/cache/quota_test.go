@@ -384,3 +384,21 @@ func TestUsersGoBeforePrefetch(t *testing.T) {
 		t.Errorf("gate after 200 fetches: %d bytes, %v", g.used, g.busy)
 	}
 }
+
+// TestJumpIsNoSequence: a reader that goes on a few chunks further, but
+// megabytes away, as a loader does from the beginning of a program to its end,
+// is no reader in sequence there.
+func TestJumpIsNoSequence(t *testing.T) {
+	b := newTestBlob(1, 12, 1<<20, storage.None, true)
+	_, r := openTest(t, t.TempDir(), Options{}, backendOf(b), ReaderOptions{})
+	for _, i := range []int{0, 5} {
+		ext, want := b.file(i, i+1)
+		read(t, r, ext, want)
+		r.settle()
+	}
+	for i := 6; i < 12; i++ {
+		if r.Present(&b.chunks[i]) {
+			t.Errorf("chunk %d was fetched after a jump from chunk 0 to 5", i)
+		}
+	}
+}

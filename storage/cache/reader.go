@@ -159,8 +159,11 @@ func (r *Reader) cameTo(s *store, sl *slot, ch *storage.Chunk) {
 	if sl.unmark(slotMark) {
 		r.ahead.reached(r, s, ch)
 	}
-	if sl.unmark(slotExpected) && r.expected.wanted(stored(ch), true) {
-		r.pursue()
+	if sl.unmark(slotExpected) {
+		r.ahead.advance(r, s, ch, stored(ch), true)
+		if r.expected.wanted(stored(ch), true) {
+			r.pursue()
+		}
 	}
 }
 
