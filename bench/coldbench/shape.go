@@ -17,6 +17,7 @@ type shaper struct {
 	to    string
 	rate  float64 // bytes per second from the server, 0: unlimited
 	delay time.Duration
+	seen  func(b []byte) // if not nil, is told of what clients send
 
 	mu   sync.Mutex
 	free time.Time // when the line is free again
@@ -70,6 +71,9 @@ func (s *shaper) pipe(to, from net.Conn, limited bool) {
 		for {
 			b := make([]byte, 16<<10)
 			n, err := from.Read(b)
+			if n > 0 && !limited && s.seen != nil {
+				s.seen(b[:n])
+			}
 			if n > 0 {
 				queue <- packet{b[:n], s.departure(n, limited).Add(s.delay)}
 			}
