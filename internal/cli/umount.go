@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -89,7 +90,9 @@ func umount(ctx context.Context, env *Env, dir, path string, lazy bool) error {
 	if errors.Is(err, mounts.ErrBusy) {
 		fmt.Fprintf(env.Stderr, "%s is busy:\n", path)
 		for _, u := range mounts.Users(info) {
-			fmt.Fprintf(env.Stderr, "  %s\n", u)
+			if u.PID != os.Getpid() { // what this process inherited ends with it
+				fmt.Fprintf(env.Stderr, "  %s\n", u)
+			}
 		}
 		return fmt.Errorf("%s is busy; end what uses it, or detach it with: sluice umount --lazy %s", path, path)
 	}

@@ -25,7 +25,7 @@ func NewScratch(prefix string) (*Scratch, error) {
 	sweepScratch(prefix)
 	path, err := os.MkdirTemp("", prefix)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("directory for temporary files (TMPDIR says where): %w", err)
 	}
 	s := &Scratch{Path: path}
 	s.lock, err = os.OpenFile(filepath.Join(path, scratchLock), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)

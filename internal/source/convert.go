@@ -30,7 +30,7 @@ const (
 func (i *Image) convert(ctx context.Context, d *description, open opener, o *Options) (string, error) {
 	dir := filepath.Join(o.CacheDir, convertedDir, d.digest.Hex)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("directory for the image, which has to be fetched as a whole: %w", err)
+		return "", fmt.Errorf("directory for the image, which has to be fetched as a whole (--cache-dir names another): %w", err)
 	}
 	boot := filepath.Join(dir, convertedBoot)
 	lock, err := lockConverted(ctx, dir, func() { o.warn("%s: another process is fetching it, waiting", i.Ref) })
