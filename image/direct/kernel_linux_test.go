@@ -7,46 +7,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/image/direct"
 	"github.com/sluicefs/sluice/image/imagetest"
 	"github.com/sluicefs/sluice/internal/testenv"
 	"github.com/sluicefs/sluice/storage"
 )
-
-// flatten writes the uncompressed blobs of an image, which the kernel takes
-// as devices, and returns their files in the order of the table.
-func flatten(t *testing.T, tree image.Tree, r *direct.Reader) (names []string) {
-	t.Helper()
-	dir := t.TempDir()
-	for _, b := range tree.Blobs() {
-		f, err := os.Create(filepath.Join(dir, b.ID))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range b.ChunkCount {
-			c, ok := b.Neighbour(i)
-			if !ok {
-				t.Fatalf("blob %s has no chunk %d", b.ID, i)
-			}
-			p, err := r.Chunk(t.Context(), &c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := f.WriteAt(p, c.UncompressedOffset); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := f.Truncate((b.UncompressedSize + 4095) &^ 4095); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, f.Name())
-	}
-	return names
-}
 
 func TestIntegrationKernelSeesTheSameInFixtures(t *testing.T) {
 	testenv.Root(t)
@@ -65,7 +30,7 @@ func TestIntegrationKernelSeesTheSameInFixtures(t *testing.T) {
 			}
 			boot := filepath.Join(base, tt.boot)
 			tree, r := open(t, boot, filepath.Dir(boot))
-			point := imagetest.MountEROFS(t, copyFile(t, boot), flatten(t, tree, r)...)
+			point := imagetest.MountEROFS(t, copyFile(t, boot), imagetest.Flatten(t, tree, r.Chunk)...)
 			imagetest.CompareHost(t, tree, point, func(e *imagetest.Entry) (string, error) {
 				h := sha256.New()
 				err := r.Copy(t.Context(), h, tree, e.NID, int64(e.Size))

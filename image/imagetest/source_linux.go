@@ -13,7 +13,7 @@ import (
 )
 
 // Source makes a directory with everything that an image can hold: files of
-// sizes around the block size, holes, hard links, symbolic links, devices, a
+// sizes around the block size, files with holes, hard links, symbolic links, devices, a
 // fifo, a socket, directories of one entry to several blocks, odd names,
 // owners, times and xattrs. It is the same each time. The test has to be
 // root.
@@ -80,6 +80,32 @@ func (s *source) files() {
 	_, err = f.WriteAt([]byte("end"), 5<<20)
 	s.do("hole", err)
 	s.do("hole", f.Close())
+	s.sparse()
+}
+
+// sparse makes files with holes of several sizes at several places.
+func (s *source) sparse() {
+	for _, x := range [...]struct {
+		name string
+		size int64
+		data [][2]int64 // ranges
+	}{
+		{"sparse/all", 3 << 20, nil},
+		{"sparse/begin", 2<<20 + 5, [][2]int64{{0, 100_000}}},
+		{"sparse/middle", 4 << 20, [][2]int64{{1 << 20, 1<<20 + 70_000}, {3 << 20, 3<<20 + 1}}},
+		{"sparse/odd", 1_000_001, [][2]int64{{12_345, 23_456}, {500_000, 700_000}, {1_000_000, 1_000_001}}},
+		{"sparse/comb", 2 << 20, [][2]int64{{0, 1}, {128 << 10, 192 << 10}, {256 << 10, 320 << 10}, {384 << 10, 448 << 10}}},
+	} {
+		s.file(x.name, nil)
+		f, err := os.OpenFile(s.path(x.name), os.O_WRONLY, 0)
+		s.do(x.name, err)
+		s.do(x.name, f.Truncate(x.size))
+		for _, r := range x.data {
+			_, err := f.WriteAt(s.random(int(r[1]-r[0])), r[0])
+			s.do(x.name, err)
+		}
+		s.do(x.name, f.Close())
+	}
 }
 
 func (s *source) specials() {
@@ -118,12 +144,23 @@ func (s *source) dirs() {
 	s.file("deep/"+strings.Repeat("d/", 40)+"leaf", []byte("leaf"))
 }
 
+// aclUser is an access list that lets the user 65534 read what is the owner's
+// alone, in the form of POSIX_ACL_XATTR_VERSION 2 (include/uapi/linux/posix_acl_xattr.h).
+const aclUser = "\x02\x00\x00\x00" +
+	"\x01\x00\x06\x00\xff\xff\xff\xff" + // owner: rw-
+	"\x02\x00\x04\x00\xfe\xff\x00\x00" + // user 65534: r--
+	"\x04\x00\x00\x00\xff\xff\xff\xff" + // group: ---
+	"\x10\x00\x04\x00\xff\xff\xff\xff" + // mask: r--
+	"\x20\x00\x00\x00\xff\xff\xff\xff" // others: ---
+
 func (s *source) attributes() {
 	for _, x := range [...]struct{ name, attr, value string }{
 		{"sizes/100", "user.one", "1"},
 		{"sizes/100", "user.empty", ""},
 		{"sizes/4096", "security.capability", "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"},
 		{"many", "trusted.overlay.opaque", "y"},
+		{"sizes/1048575", "system.posix_acl_access", aclUser},
+		{"empty", "system.posix_acl_default", aclUser},
 		{"same/b", "user.big", strings.Repeat("v", 2000)},
 		{"sizes/1", "user.shared", "the same on both"},
 		{"sizes/511", "user.shared", "the same on both"},
