@@ -17,15 +17,20 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/sluicefs/sluice/internal/serve"
+	"github.com/sluicefs/sluice/internal/source"
 )
 
 // readyFD is the environment variable that names the descriptor on which a
 // background process says that it is ready.
 const readyFD = "SLUICE_READY_FD"
 
+// sourceText is the environment variable that has the source of a background
+// process when other users shall not see it among its arguments.
+const sourceText = "SLUICE_MOUNT_SOURCE"
+
 // daemonize runs the same mount in a background process, and returns when it
 // is ready or has failed.
-func daemonize(ctx context.Context, env *Env, flags *pflag.FlagSet, f *mountFlags, dir string, args []string) error {
+func daemonize(ctx context.Context, env *Env, flags *pflag.FlagSet, f *mountFlags, dir string, ref source.Ref, args []string) error {
 	point, err := serve.Mountpoint(args[1])
 	if err != nil {
 		return err
@@ -45,11 +50,14 @@ func daemonize(ctx context.Context, env *Env, flags *pflag.FlagSet, f *mountFlag
 		return err
 	}
 	defer r.Close()
-	cmd := exec.Command("/proc/self/exe", foregroundArgs(flags, f.kernel, args[0], point, path)...)
+	cmd := exec.Command("/proc/self/exe", foregroundArgs(flags, f.kernel, ref.Text, point, path)...)
 	cmd.Args[0] = "sluice"
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.Env = append(os.Environ(), readyFD+"=3")
+	if ref.Text != args[0] {
+		cmd.Env = append(cmd.Env, sourceText+"="+args[0])
+	}
 	cmd.Dir, _ = os.Getwd()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
@@ -65,7 +73,7 @@ func daemonize(ctx context.Context, env *Env, flags *pflag.FlagSet, f *mountFlag
 	b, _ := io.ReadAll(io.LimitReader(r, 16))
 	words.end(string(b) == "ready")
 	if string(b) == "ready" {
-		fmt.Fprintln(env.Stderr, printable(fmt.Sprintf("%s is mounted on %s (process %d, log %s)", args[0], point, cmd.Process.Pid, path)))
+		fmt.Fprintln(env.Stderr, printable(fmt.Sprintf("%s is mounted on %s (process %d, log %s)", ref, point, cmd.Process.Pid, path)))
 		return cmd.Process.Release()
 	}
 	waitErr := cmd.Wait()
@@ -82,6 +90,16 @@ func logName(point string) string {
 		name = fmt.Sprintf("%s-%x", strings.ToValidUTF8(name[:longest], ""), h.Sum64())
 	}
 	return name + ".log"
+}
+
+// sourceArgument is the source that the arguments name, or the one that
+// daemonize has kept out of them.
+func sourceArgument(env *Env, arg string) string {
+	if text := env.Getenv(sourceText); text != "" && env.Getenv(readyFD) != "" {
+		os.Unsetenv(sourceText)
+		return text
+	}
+	return arg
 }
 
 // ready tells the process that waits in daemonize.

@@ -34,6 +34,8 @@ process is told to end. What SOURCE is, is found out or told by --type:
   s3://bucket/prefix       bootstrap (image.boot) and blobs in an object store;
                            oss://bucket/prefix likewise
   https://host/dir/        the same in a directory of an HTTP server
+  disk:DEVICE              the same in the partitions of a disk; also just DEVICE,
+                           or a file that is like a disk
   DIR                      a directory of this machine, read and write
   FILE.zip, FILE.tar[.gz|.zst]
 
@@ -59,7 +61,7 @@ func runMount(ctx context.Context, env *Env, flags *pflag.FlagSet, f *mountFlags
 	if err != nil {
 		return err
 	}
-	ref, err := source.Parse(args[0], source.Kind(f.kind))
+	ref, err := source.Parse(sourceArgument(env, args[0]), source.Kind(f.kind))
 	if err != nil {
 		return err
 	}
@@ -74,7 +76,7 @@ func runMount(ctx context.Context, env *Env, flags *pflag.FlagSet, f *mountFlags
 		return usageError{fmt.Errorf("--profile is for images: %s is of type %s, of which nothing is fetched", ref, ref.Kind)}
 	}
 	if f.daemonize {
-		return daemonize(ctx, env, flags, f, dir, args)
+		return daemonize(ctx, env, flags, f, dir, ref, args)
 	}
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, endSignals()...)

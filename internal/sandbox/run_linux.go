@@ -58,7 +58,7 @@ func Run(ctx context.Context, c Config, s Streams) (Result, error) {
 	note := func() { first.Store(int64(max(time.Since(start), 1))) }
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = []string{InitName}
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	cmd.Env = []string{"GOMAXPROCS=1"} // the command may read it, and has no business with our secrets
 	if s.Stdin != nil {
 		cmd.Stdin = s.Stdin
 	}

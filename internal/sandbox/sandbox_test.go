@@ -64,6 +64,16 @@ func TestIntegrationRunSeesOverlay(t *testing.T) {
 	}
 }
 
+// The command sees nothing of the environment of who runs it, not by the
+// first process of its namespace either.
+func TestIntegrationRunKeepsSecretsOut(t *testing.T) {
+	t.Setenv("SANDBOX_TEST_SECRET", "canary")
+	_, out, errs := inHost(t, Config{}, `cat /proc/*/environ | tr '\0' '\n' | grep -e canary -e GREETING | sort -u`)
+	if out != "GREETING=hello\n" || errs != "" {
+		t.Errorf("got %q (stderr %q)", out, errs)
+	}
+}
+
 func TestIntegrationRunKeepsState(t *testing.T) {
 	state := t.TempDir()
 	inHost(t, Config{State: state}, "echo kept > /sluice-state-test")

@@ -31,30 +31,31 @@ const (
 	Object     Kind = "s3"          // an object store with the S3 interface
 	OSS        Kind = "oss"         // Alibaba's object store
 	HTTP       Kind = "http"        // bootstrap and blobs in an HTTP directory
+	Disk       Kind = "disk"        // bootstrap and blobs in the partitions of a disk, or of a file like one
 	Directory  Kind = "dir"         // a local directory
 	Zip        Kind = "zip"         // a zip archive
 	Tar        Kind = "tar"         // a tar archive, compressed or not
 )
 
 // Kinds are all that --type takes.
-var Kinds = []Kind{Auto, Registry, OCILayout, OCIArchive, Bootstrap, Object, OSS, HTTP, Directory, Zip, Tar}
+var Kinds = []Kind{Auto, Registry, OCILayout, OCIArchive, Bootstrap, Object, OSS, HTTP, Disk, Directory, Zip, Tar}
 
 // Image reports whether the kind is an image that is fetched on demand.
 func (k Kind) Image() bool {
-	return slices.Contains([]Kind{Registry, OCILayout, OCIArchive, Bootstrap, Object, OSS, HTTP}, k)
+	return slices.Contains([]Kind{Registry, OCILayout, OCIArchive, Bootstrap, Object, OSS, HTTP, Disk}, k)
 }
 
 // Ref is a parsed source.
 type Ref struct {
 	Kind Kind
-	Text string // as the user gave it, without password
+	Text string // as the user gave it, without what may be secret in a URL
 	// Name is the image reference of a Registry, the path of what lies on
 	// the local disk, and the URL of the rest.
 	Name string
 	Tag  string // of an image in an OCI layout, "" for the only one
 }
 
-// String returns the source as the user gave it.
+// String returns the source as the user gave it, without secrets.
 func (r Ref) String() string { return r.Text }
 
 // schemes are the prefixes that say the kind.
@@ -64,7 +65,7 @@ var schemes = []struct {
 }{
 	{"docker://", Registry}, {"registry://", Registry}, {"oci-archive:", OCIArchive}, {"oci:", OCILayout},
 	{"s3://", Object}, {"oss://", OSS}, {"http://", HTTP}, {"https://", HTTP},
-	{"bootstrap:", Bootstrap}, {"dir:", Directory}, {"zip:", Zip}, {"tar:", Tar},
+	{"bootstrap:", Bootstrap}, {"disk:", Disk}, {"dir:", Directory}, {"zip:", Zip}, {"tar:", Tar},
 }
 
 // Parse finds out what text means. A forced kind other than Auto is taken
@@ -84,7 +85,7 @@ func Parse(text string, forced Kind) (Ref, error) {
 			continue
 		}
 		if forced != "" && forced != Auto && forced != s.kind {
-			return Ref{}, fmt.Errorf("%s is of type %s, not %s", text, s.kind, forced)
+			return Ref{}, fmt.Errorf("%s is of type %s, not %s", redact(text), s.kind, forced)
 		}
 		ref.Kind = s.kind
 		if s.kind != HTTP && s.kind != Object && s.kind != OSS {
@@ -107,9 +108,13 @@ func Parse(text string, forced Kind) (Ref, error) {
 		if err != nil || u.Host == "" {
 			return Ref{}, fmt.Errorf("%s: not a URL of a host and a path", redact(text))
 		}
-		ref.Text = u.Redacted()
+		ref.Text = redactURL(u)
+	case Registry:
+		if host, _, ok := strings.Cut(ref.Name, "/"); ok && strings.Contains(host, "@") {
+			return Ref{}, fmt.Errorf("%s: an image reference has no user and password: they are in the configuration of docker (docker login), or come from a credential helper", redact(text))
+		}
 	}
-	if !ref.Kind.Image() || ref.Kind == OCILayout || ref.Kind == OCIArchive || ref.Kind == Bootstrap {
+	if !ref.Kind.Image() || ref.Kind == OCILayout || ref.Kind == OCIArchive || ref.Kind == Bootstrap || ref.Kind == Disk {
 		if _, err := os.Stat(ref.Name); err != nil {
 			return Ref{}, err
 		}
@@ -150,9 +155,28 @@ func joinKinds() string {
 	return strings.Join(names, ", ")
 }
 
+// redactURL is u without its password and the values of its query: URLs that
+// are signed have the signature there.
+func redactURL(u *url.URL) string {
+	shown := *u
+	if shown.RawQuery != "" {
+		var names []string
+		for name := range shown.Query() {
+			names = append(names, url.QueryEscape(name)+"=xxxxx")
+		}
+		slices.Sort(names)
+		shown.RawQuery = strings.Join(names, "&")
+	}
+	return shown.Redacted()
+}
+
 // redact takes a password out of something that did not parse as a URL.
 func redact(s string) string {
-	if i := strings.LastIndex(s, "@"); i >= 0 {
+	s, query, _ := strings.Cut(s, "?")
+	if query != "" {
+		s += "?…"
+	}
+	if i := strings.LastIndex(s, "@"); i >= 0 && strings.Contains(s[i:], "/") {
 		return "…" + s[i:]
 	}
 	return s
@@ -216,8 +240,9 @@ var magics = []struct {
 }{
 	{0, "PK\x03\x04", Zip}, {0, "PK\x05\x06", Zip},
 	{257, "ustar", Tar}, {0, "\x1f\x8b", Tar}, {0, "\x28\xb5\x2f\xfd", Tar},
-	{1024, "\xe2\xe1\xf5\xe0", Bootstrap}, // EROFS, and so RAFS v6
-	{0, "SFAR", Bootstrap},                // RAFS v5
+	{1024, "\xe2\xe1\xf5\xe0", Bootstrap},             // EROFS, and so RAFS v6
+	{0, "SFAR", Bootstrap},                            // RAFS v5
+	{512, "EFI PART", Disk}, {4096, "EFI PART", Disk}, // GUID partition table, by size of sectors
 }
 
 // detectFile looks at what a file begins with.
@@ -227,7 +252,7 @@ func detectFile(path string) (Kind, error) {
 		return "", err
 	}
 	defer f.Close()
-	head := make([]byte, 2048)
+	head := make([]byte, 8192)
 	n, err := io.ReadFull(f, head)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("%s: %w", path, err)

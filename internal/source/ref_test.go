@@ -70,6 +70,27 @@ func TestParseFindsTheKind(t *testing.T) {
 	}
 }
 
+func TestParseShowsNoSecrets(t *testing.T) {
+	for text, want := range map[string]string{
+		"https://user:secret@host/dir/":                   "https://user:xxxxx@host/dir/",
+		"https://host/dir/?X-Sig=secret&a=secret&a=2":     "https://host/dir/?X-Sig=xxxxx&a=xxxxx",
+		"s3://bucket/prefix":                              "s3://bucket/prefix",
+		"docker://repo@sha256:" + strings.Repeat("0", 64): "docker://repo@sha256:" + strings.Repeat("0", 64),
+	} {
+		if ref, err := Parse(text, Auto); err != nil || ref.Text != want || ref.String() != want {
+			t.Errorf("%s: shown as %q, %v; want %q", text, ref.Text, err, want)
+		}
+	}
+	for _, text := range []string{"docker://user:secret@host/repo:1", "user:secret@host/repo:1", "http://user:secret@[/", "https://host:x/?secret"} {
+		if ref, err := Parse(text, Auto); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: got %+v, %v", text, ref, err)
+		}
+	}
+	if _, err := Parse("https://user:secret@host/", Tar); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("of another type: %v", err)
+	}
+}
+
 func TestAbsolute(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {

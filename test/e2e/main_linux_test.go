@@ -19,13 +19,15 @@ import (
 
 	"github.com/sluicefs/sluice/internal/cli"
 	"github.com/sluicefs/sluice/internal/mounts"
+	"github.com/sluicefs/sluice/internal/sandbox"
 	"github.com/sluicefs/sluice/internal/testenv"
 )
 
 const asProgram = "SLUICE_E2E_MAIN"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) == "1" {
+	// The first process of "run" has no environment.
+	if os.Getenv(asProgram) == "1" || filepath.Base(os.Args[0]) == sandbox.InitName {
 		os.Exit(cli.Main(context.Background(), cli.OSEnv(), os.Args))
 	}
 	if kind := os.Getenv(asServer); kind != "" {
