@@ -60,7 +60,7 @@ func (n *LoopbackNode) Lookup(ctx context.Context, name string, out *fuse.EntryO
 		return nil, errno
 	}
 	defer n.doneDir()
-	n.last.looked.Add(1)
+	n.last.Looked()
 	var st unix.Statx_t
 	if errno := sys.StatAt(dir, name, statMask, &st); errno != 0 {
 		return nil, errno

@@ -351,6 +351,7 @@ func (d *Daemon) Exit(ctx context.Context, cause string) error {
 		handed, server := d.handed, d.server
 		d.mu.Unlock()
 		if handed && server != nil {
+			d.settle()
 			s, err := server.Detach(ctx)
 			if err != nil {
 				d.log.Error("session was not handed over cleanly", "error", err)

@@ -38,6 +38,7 @@ func (d *Daemon) HandOver(ctx context.Context, to string, final bool) error {
 		if err := d.transferable(); err != nil {
 			return err
 		}
+		d.settle()
 		s, err := server.Detach(ctx)
 		if err != nil {
 			return err
@@ -61,6 +62,21 @@ func (d *Daemon) HandOver(ctx context.Context, to string, final bool) error {
 		}
 		return nil
 	})
+}
+
+// settle prepares what is mounted for a successor.
+func (d *Daemon) settle() {
+	all := d.list()
+	d.mu.Lock()
+	for i := range d.leaving {
+		all = append(all, i)
+	}
+	d.mu.Unlock()
+	for _, i := range all {
+		if i.dir != nil {
+			i.dir.Settle()
+		}
+	}
 }
 
 // sendTo sends what is mounted and a snapshot of the session.

@@ -22,7 +22,7 @@ type dirHandles struct {
 // dirHandle is an open directory.
 type dirHandle struct {
 	mu   sync.Mutex
-	fd   int
+	fd   int              // -1 until it is needed
 	buf  *[direntBuf]byte // nil or from direntBufs
 	todo []byte           // entries in buf that have not been given
 	off  uint64           // of the entry that was given last
@@ -76,8 +76,22 @@ func (d *dirHandle) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.giveBuffer()
-	unix.Close(d.fd)
+	if d.fd >= 0 {
+		unix.Close(d.fd)
+	}
 	d.fd = -1
+}
+
+// ready opens d, the directory id, unless it is open. d.mu is held.
+func (d *dirHandle) ready(f *FS, id uint64) syscall.Errno {
+	if d.fd >= 0 {
+		return 0
+	}
+	opened, errno := f.openDir(id)
+	if errno == 0 {
+		d.fd = opened.fd
+	}
+	return errno
 }
 
 func (d *dirHandle) giveBuffer() {
@@ -89,7 +103,11 @@ func (d *dirHandle) giveBuffer() {
 
 // OpenDir opens a directory.
 func (f *FS) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	d, errno := f.openDir(in.NodeId)
+	keep, errno := f.listing(in.NodeId, out)
+	d := &dirHandle{fd: -1}
+	if errno == 0 && !keep {
+		d, errno = f.openDir(in.NodeId)
+	}
 	if errno != 0 {
 		return fuse.Status(errno)
 	}
@@ -97,10 +115,38 @@ func (f *FS) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 		out.Fh = f.dirs.next.Add(1)
 		_, ok = f.dirs.put(out.Fh, d)
 	}
+	return fuse.OK
+}
+
+// listing says whether the kernel may cache the listing of a directory that is
+// being opened, and reports whether it may keep the one that it has: then the
+// directory need not be opened before it is read after all.
+func (f *FS) listing(id uint64, out *fuse.OpenOut) (keep bool, errno syscall.Errno) {
 	if f.opts.Cache == CacheAlways {
 		out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_CACHE_DIR
+		return true, 0
 	}
-	return fuse.OK
+	if !f.local {
+		return false, 0
+	}
+	errno = f.with(id, func(n *node, fd int) syscall.Errno {
+		var st unix.Statx_t
+		if errno := sys.StatAt(fd, "", unix.STATX_CTIME|unix.STATX_INO, &st); errno != 0 {
+			return errno
+		}
+		if identityOf(&st).dev != f.rootDev {
+			return 0 // not local, perhaps
+		}
+		var cache bool
+		if cache, keep = n.last.Listing(&st); cache {
+			out.OpenFlags = fuse.FOPEN_CACHE_DIR
+		}
+		if keep {
+			out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+		}
+		return 0
+	})
+	return keep, errno
 }
 
 func (f *FS) openDir(id uint64) (d *dirHandle, errno syscall.Errno) {
@@ -139,6 +185,9 @@ func (f *FS) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if errno := d.ready(f, in.NodeId); errno != 0 {
+		return fuse.Status(errno)
+	}
 	return fuse.Status(errnoOf(unix.Fsync(d.fd)))
 }
 
@@ -182,6 +231,9 @@ func (f *FS) readDir(in *fuse.ReadIn, add func(dir int, e *sys.Dirent) bool) fus
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if errno := d.ready(f, in.NodeId); errno != 0 {
+		return fuse.Status(errno)
+	}
 	if in.Offset != d.off || in.Offset == 0 { // 0 is a rewind as well
 		if _, err := unix.Seek(d.fd, int64(in.Offset), unix.SEEK_SET); err != nil {
 			return fuse.Status(errnoOf(err))

@@ -72,19 +72,30 @@ func (f *FS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.St
 // opened counts an open of n, and says how its data is to be had. n.mu is held.
 func (f *FS) opened(n *node, flags uint32, out *fuse.OpenOut) syscall.Errno {
 	out.OpenFlags = f.openFlags()
-	if !f.useBacking(n, out) {
-		fd, c, errno := f.data(n, flags&unix.O_ACCMODE != unix.O_RDONLY)
-		if errno != 0 {
+	if !f.useBacking(n, out) && !f.newBacking(n, out) {
+		if errno := f.openData(n, flags, out); errno != 0 {
 			return errno
-		}
-		backed := n.rec.opens.Load() <= 0 && f.newBacking(n, fd, out)
-		c.Put()
-		if backed { // the kernel has its own
-			n.rd.Drop()
-			n.wr.Drop()
 		}
 	}
 	n.rec.opens.Add(1)
+	f.open.Add(1)
+	return 0
+}
+
+// openData prepares for an open that goes through this process.
+func (f *FS) openData(n *node, flags uint32, out *fuse.OpenOut) syscall.Errno {
+	fd, c, errno := f.data(n, flags&unix.O_ACCMODE != unix.O_RDONLY)
+	if errno != 0 {
+		return errno
+	}
+	defer c.Put()
+	reads := flags&unix.O_ACCMODE != unix.O_WRONLY // who does not needs no cache
+	if f.local && reads && out.OpenFlags&(fuse.FOPEN_KEEP_CACHE|fuse.FOPEN_DIRECT_IO) == 0 {
+		var st unix.Statx_t
+		if sys.StatAt(fd, "", unix.STATX_CTIME, &st) == 0 && n.last.KeepsData(&st) {
+			out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+		}
+	}
 	return 0
 }
 
@@ -103,11 +114,11 @@ func (f *FS) openFlags() uint32 {
 	return flags
 }
 
-// useBacking lets an open of n use the backing file of the others. All opens of
-// a file that are there at a time have the same, or none.
+// useBacking lets an open of n use the backing file of the others, or of the
+// last one. All opens of a file that are there at a time have the same, or none.
 func (f *FS) useBacking(n *node, out *fuse.OpenOut) bool {
 	id := n.rec.backing.Load()
-	if id == 0 || n.rec.opens.Load() <= 0 {
+	if id == 0 || f.opts.NoPassthrough && n.rec.opens.Load() <= 0 {
 		return false
 	}
 	setBacking(id, out)
@@ -119,17 +130,32 @@ func setBacking(id int32, out *fuse.OpenOut) {
 	out.OpenFlags = out.OpenFlags&^(fuse.FOPEN_KEEP_CACHE|fuse.FOPEN_DIRECT_IO|fuse.FOPEN_PARALLEL_DIRECT_WRITES) | fuse.FOPEN_PASSTHROUGH
 }
 
-// newBacking has the kernel read and write the file that fd is open on by
-// itself, if it can and may.
-func (f *FS) newBacking(n *node, fd int, out *fuse.OpenOut) bool {
-	if f.opts.NoPassthrough {
+// newBacking has the kernel read and write the file of n, which nobody has
+// open, by itself, if it can and may. The kernel opens the file again with the
+// flags of each open, so a descriptor to read is enough.
+func (f *FS) newBacking(n *node, out *fuse.OpenOut) bool {
+	if n.rec.opens.Load() > 0 {
 		return false
 	}
 	f.endBacking(n) // of a predecessor
+	if f.opts.NoPassthrough || f.noBack.Load() {
+		return false
+	}
+	c := &n.wr // of a file that was just made
+	fd := c.Use()
+	if n.written = fd >= 0; !n.written {
+		var errno syscall.Errno
+		if fd, c, errno = f.data(n, false); errno != 0 {
+			return false
+		}
+	}
 	id := f.register(fd)
+	c.Put()
 	if id == 0 {
 		return false
 	}
+	n.rd.Drop() // the kernel has its own
+	n.wr.Drop()
 	n.rec.backing.Store(id)
 	setBacking(id, out)
 	return true
@@ -195,13 +221,20 @@ func (f *FS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.rec.opens.Add(-1) > 0 {
+	left := n.rec.opens.Add(-1)
+	if left >= 0 {
+		f.open.Add(-1)
+	}
+	if left > 0 {
 		return
 	}
 	n.rec.opens.Store(0)
-	f.endBacking(n)
-	n.rd.Drop()
 	n.wr.Drop()
+	if f.rests(n) {
+		f.rest(n)
+	} else {
+		f.shut(n)
+	}
 }
 
 // truncate sets the size of n's file.

@@ -41,10 +41,12 @@ type FS struct {
 	keep  atomic.Bool                                                   // the table is a successor's now
 	nodes [maxSegments]atomic.Pointer[[segRecords]atomic.Pointer[node]] // by slot
 
-	shards [shardCount]shard
-	fds    sys.FDCache
-	dirs   dirHandles
-	root   *node
+	shards  [shardCount]shard
+	fds     sys.FDCache
+	dirs    dirHandles
+	resting restingFiles
+	open    atomic.Int64 // opens of all files
+	root    *node
 }
 
 const shardCount = 32
@@ -191,6 +193,12 @@ func (f *FS) RestoreState(b []byte) error {
 		n := &node{id: id, rec: r, key: r.key, mode: r.mode}
 		f.index(id).Store(n)
 		f.shard(n.key).known[n.key] = n
+		f.open.Add(int64(max(r.opens.Load(), 0)))
+		if r.backing.Load() != 0 && r.opens.Load() <= 0 { // the predecessor kept it open
+			n.mu.Lock()
+			f.rest(n)
+			n.mu.Unlock()
+		}
 	})
 	return nil
 }
@@ -206,6 +214,7 @@ func (f *FS) Init(s *fuse.Server) { f.server.Store(s) }
 
 // OnUnmount closes everything.
 func (f *FS) OnUnmount() {
+	f.Settle()
 	f.table.each(func(id uint64, _ *record) {
 		if n := f.node(id); n != nil {
 			n.close()
@@ -271,6 +280,7 @@ func (f *FS) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.
 		return fuse.Status(errno)
 	}
 	defer dir.fd.Put()
+	dir.last.Looked()
 	return fuse.Status(f.lookup(fd, name, out))
 }
 

@@ -21,12 +21,14 @@ func (f *FS) adopt(h *fuse.InHeader, dir, fd int, mode uint32, st *unix.Statx_t)
 	if !okUID || !okGID {
 		return syscall.EOVERFLOW // as the kernel answers where an id has no meaning
 	}
-	var up unix.Statx_t
-	if errno := sys.StatAt(dir, "", unix.STATX_MODE, &up); errno != 0 {
-		return errno
-	}
-	if up.Mode&syscall.S_ISGID != 0 {
-		gid = st.Gid // that of the directory
+	if gid != st.Gid {
+		var up unix.Statx_t
+		if errno := sys.StatAt(dir, "", unix.STATX_MODE, &up); errno != 0 {
+			return errno
+		}
+		if up.Mode&syscall.S_ISGID != 0 {
+			gid = st.Gid // that of the directory
+		}
 	}
 	chown := uid != st.Uid || gid != st.Gid
 	if chown {
@@ -158,6 +160,9 @@ func (f *FS) remove(h *fuse.InHeader, name string, flags int) fuse.Status {
 // losing is told that a name will be another's, or nobody's.
 func (f *FS) losing(dir int, name string) {
 	var st unix.Statx_t
+	if f.open.Load() <= 0 || f.opts.Table == "" {
+		return
+	}
 	if sys.StatAt(dir, name, statMask, &st) != 0 || st.Nlink != 1 || st.Mode&syscall.S_IFMT != syscall.S_IFREG {
 		return
 	}
@@ -230,7 +235,7 @@ func (f *FS) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse
 		if errno != 0 {
 			return errno
 		}
-		n, errno := f.refer(dir, name, &st)
+		n, errno := f.referOpen(fd, dir, name, &st)
 		if errno != 0 {
 			return errno
 		}

@@ -21,12 +21,17 @@ type node struct {
 	mode uint32  // file type
 	rec  *record // nil for the root
 	gone bool    // forgotten; guarded by the shard's mu
+	last sys.LastOpen
 
 	fd sys.CachedFD // O_PATH; the only way to the file if it has no handle
 
 	mu sync.Mutex // guards opening and closing files
 	rd sys.CachedFD
 	wr sys.CachedFD
+
+	written bool // the backing file is open for writing
+	resting bool // in the queue of files that are kept open
+	dead    bool // rec is not n's any more
 }
 
 func identityOf(st *unix.Statx_t) identity {
@@ -88,6 +93,21 @@ func (f *FS) refer(dir int, name string, st *unix.Statx_t) (*node, syscall.Errno
 		}
 		return f.add(n, &h, st)
 	}
+}
+
+// referOpen is refer for a file that fd is open on, perhaps as an O_PATH
+// descriptor; so it is that file for certain.
+func (f *FS) referOpen(fd, dir int, name string, st *unix.Statx_t) (*node, syscall.Errno) {
+	if n := f.again(identityOf(st)); n != nil {
+		return n, 0
+	}
+	var h sys.Handle
+	if f.handles {
+		if mountID, errno := sys.HandleAt(fd, "", &h); errno == 0 && mountID == f.mountID {
+			return f.add(&node{}, &h, st)
+		}
+	}
+	return f.refer(dir, name, st)
 }
 
 // find tells how the file of a name can be reached: by its handle h if that is
@@ -186,6 +206,7 @@ func (f *FS) unrefer(n *node, count int64) {
 	sh.mu.Unlock()
 	n.mu.Lock()
 	f.endBacking(n)
+	n.dead = true // its record will be another's
 	n.mu.Unlock()
 	n.close()
 	f.table.release(n.rec)

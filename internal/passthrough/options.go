@@ -11,7 +11,8 @@ type Cache string
 
 const (
 	// CacheAuto, which "" means as well, lets it keep names and attributes
-	// for a second, and data from one open to the last close.
+	// for a second, data from one open to the last close, and longer, as it
+	// does listings, if a local file system says that nothing has changed.
 	CacheAuto Cache = "auto"
 	// CacheNone has it ask each time. For directories that others change.
 	CacheNone Cache = "none"

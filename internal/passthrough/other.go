@@ -21,5 +21,8 @@ func New(path string, _ Options) (*FS, error) {
 // Transferable gives an error on this system.
 func (f *FS) Transferable() error { return errors.ErrUnsupported }
 
+// Settle does nothing on this system.
+func (f *FS) Settle() {}
+
 // HandedOver does nothing on this system.
 func (f *FS) HandedOver() {}
