@@ -10,7 +10,7 @@
 // Everything is in the tree of persistent inodes of package fs: there is no
 // second one. A file that has lost its last name lives as long as the kernel
 // knows it. The data of a file is kept in pages of 64 KiB, so a hole costs
-// next to nothing.
+// next to nothing; of a small file it is kept in sectors of 512 bytes.
 //
 // Locks, in order: that of changes of names, of which a file system has one;
 // the lock of a node over its attributes and data. The quota is a counter.
@@ -30,7 +30,7 @@ import (
 // Options are the limits of a file system.
 type Options struct {
 	// MaxBytes bounds the bytes of file data, symbolic links and extended
-	// attributes, counted in pages for data. 0 means no limit.
+	// attributes, counted in pages or sectors for data. 0 means no limit.
 	MaxBytes int64
 
 	// MaxInodes bounds the number of inodes. 0 means no limit.

@@ -8,11 +8,16 @@ import (
 )
 
 // Pages are compared with a slice of bytes, through everything that can be
-// done to them, at places that lie in several groups.
+// done to them, at the beginning and at places that lie in several groups.
 func TestPagesAgainstModel(t *testing.T) {
+	t.Run("beginning", func(t *testing.T) { testPagesAgainstModel(t, 0) })
+	t.Run("groups", func(t *testing.T) { testPagesAgainstModel(t, groupPages*pageSize-pageSize) })
+}
+
+// testPagesAgainstModel looks at a region from base on.
+func testPagesAgainstModel(t *testing.T, base int64) {
 	const (
-		region  = 3 * pageSize // what is looked at, from base on
-		base    = groupPages*pageSize - pageSize
+		region  = 3 * pageSize
 		maxPart = pageSize + 100
 	)
 	for seed := range uint64(4) {
@@ -26,7 +31,14 @@ func TestPagesAgainstModel(t *testing.T) {
 			if r.IntN(3) == 0 {
 				at = at / pageSize * pageSize
 			}
+			if r.IntN(4) == 0 {
+				at %= 5000
+			}
 			n := min(1+r.Int64N(maxPart), region-at)
+			if r.IntN(2) == 0 {
+				n = 1 + n%3000
+				n = min(n, region-at)
+			}
 			switch r.IntN(5) {
 			case 0, 1:
 				b := bytes.Repeat([]byte{byte(op) | 1}, int(n))
@@ -84,5 +96,38 @@ func TestPagesFarAway(t *testing.T) {
 	}
 	if off, ok := p.seek(0, true); ok {
 		t.Errorf("data at %d of a hole", off)
+	}
+}
+
+// Small files take what they hold, in sectors, and not more than twice of it
+// when they grow by and by.
+func TestPagesOfSmallFiles(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		writes []int64 // lengths, one after another
+		stored int64
+	}{
+		{"one byte", []int64{1}, sector},
+		{"a page of the kernel's", []int64{4096}, 4096},
+		{"in one go", []int64{5000}, 5120},
+		{"by lines", []int64{400, 400, 400, 400}, 2048},
+		{"two pages", []int64{pageSize, 1}, 2 * pageSize},
+	} {
+		var p pages
+		for _, n := range c.writes {
+			want := p.stored + p.missing(p.size, n)
+			p.back(p.size, n)
+			p.writeAt(make([]byte, n), p.size)
+			if p.stored != want {
+				t.Errorf("%s: %d bytes taken, announced were %d", c.name, p.stored, want)
+			}
+		}
+		if p.stored != c.stored {
+			t.Errorf("%s: takes %d bytes, want %d", c.name, p.stored, c.stored)
+		}
+		p.truncate(1)
+		if p.stored != sector {
+			t.Errorf("%s: takes %d bytes when truncated to 1, want %d", c.name, p.stored, sector)
+		}
 	}
 }
