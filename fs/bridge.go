@@ -27,6 +27,8 @@ type rawBridge struct {
 	backing backings
 
 	killPriv bool // set-id bits are ours to clear
+
+	started time.Time
 }
 
 var _ fuse.RawFileSystem = (*rawBridge)(nil)
@@ -39,7 +41,7 @@ func NewNodeFS(root InodeEmbedder, opts *Options) fuse.RawFileSystem {
 		second := time.Second
 		opts = &Options{EntryTimeout: &second, AttrTimeout: &second}
 	}
-	b := &rawBridge{options: *opts}
+	b := &rawBridge{options: *opts, started: time.Now()}
 	if opts.ServerCallbacks != nil {
 		b.server.Store(&opts.ServerCallbacks)
 	}

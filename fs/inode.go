@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/sluicefs/sluice/fuse"
@@ -31,6 +32,8 @@ type Inode struct {
 
 	flags inodeFlags // guarded by mu, as is all below
 	kids  uint32     // number of children; those change under dir.mu as well
+
+	told atomic.Uint32 // of a loopback: when the kernel got name and attributes; not guarded
 
 	mu      sync.Mutex
 	id      uint64    // node id while the kernel knows it, else 0

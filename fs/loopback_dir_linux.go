@@ -28,34 +28,42 @@ func NewLoopbackDirStreamFd(fd int) (DirStream, syscall.Errno) {
 
 // OpendirHandle opens the directory below.
 func (n *LoopbackNode) OpendirHandle(ctx context.Context, flags uint32) (FileHandle, uint32, syscall.Errno) {
-	d, errno := n.openDir()
+	var st unix.Statx_t
+	d, errno := n.openDir(&st)
 	if errno != 0 {
 		return nil, 0, errno
 	}
-	var st unix.Statx_t
-	if errno := sys.StatAt(d.fd, "", unix.STATX_CTIME, &st); errno != 0 {
-		d.Close()
-		return nil, 0, errno
+	if st.Mask&unix.STATX_CTIME == 0 {
+		if errno := sys.StatAt(d.fd, "", unix.STATX_CTIME, &st); errno != 0 {
+			d.Close()
+			return nil, 0, errno
+		}
 	}
 	return d, n.listFlags(&st), 0
 }
 
 // Readdir lists the directory below.
 func (n *LoopbackNode) Readdir(ctx context.Context) (DirStream, syscall.Errno) {
-	d, errno := n.openDir()
+	var st unix.Statx_t
+	d, errno := n.openDir(&st)
 	if errno != 0 {
 		return nil, errno
 	}
 	return d, 0
 }
 
-func (n *LoopbackNode) openDir() (*loopbackDir, syscall.Errno) {
-	dir, errno := n.useDir()
-	if errno != 0 {
-		return nil, errno
+// openDir opens the directory for reading; it may put its times into st. One
+// that nothing was looked up in need not be kept open for that.
+func (n *LoopbackNode) openDir(st *unix.Statx_t) (*loopbackDir, syscall.Errno) {
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY
+	var fd int
+	var errno syscall.Errno
+	if dir := n.dirFD.Use(); dir >= 0 {
+		fd, errno = sys.OpenAt(dir, ".", flags, 0)
+		n.dirFD.Put()
+	} else {
+		fd, errno = n.openFile(flags|unix.O_NOFOLLOW, st)
 	}
-	defer n.doneDir()
-	fd, errno := sys.OpenAt(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if errno != 0 {
 		return nil, errno
 	}
@@ -210,6 +218,7 @@ func (d *loopbackDir) readRaw(ctx *fuse.Context, b *rawBridge, n *Inode, off uin
 			return errno
 		}
 	}
+	now := b.milliseconds()
 	for first := true; ; first = false {
 		if d.load(); d.fail != 0 && first {
 			errno := d.fail
@@ -234,18 +243,22 @@ func (d *loopbackDir) readRaw(ctx *fuse.Context, b *rawBridge, n *Inode, off uin
 				return 0
 			}
 			if e.Name != "." && e.Name != ".." {
-				d.lookup(ctx, b, n, &e, entry, out)
+				d.lookup(ctx, b, n, &e, now, entry, out)
 			}
 		}
 		d.todo, d.off = d.todo[e.Size:], e.Off
 	}
 }
 
-// lookup adds the inode of an entry. If that fails the kernel will look the
-// name up itself when it is wanted.
-func (d *loopbackDir) lookup(ctx *fuse.Context, b *rawBridge, n *Inode, e *sys.Dirent, entry *fuse.EntryOut, out *fuse.DirEntryList) {
+// lookup adds the inode of an entry. If that fails, or the kernel has been told
+// of it just now, the kernel goes by what it knows or looks the name up itself.
+func (d *loopbackDir) lookup(ctx *fuse.Context, b *rawBridge, n *Inode, e *sys.Dirent, now uint32, entry *fuse.EntryOut, out *fuse.DirEntryList) {
 	l, ok := n.ops.(*LoopbackNode)
 	if !ok {
+		return
+	}
+	name, child := n.childNamed(e.Name)
+	if child != nil && child.ino == e.Ino && child.mode == e.Mode && child.toldOfLate(now) {
 		return
 	}
 	var st unix.Statx_t
@@ -253,7 +266,6 @@ func (d *loopbackDir) lookup(ctx *fuse.Context, b *rawBridge, n *Inode, e *sys.D
 		return
 	}
 	id := l.RootData.identity(&st)
-	name, child := n.childNamed(e.Name)
 	if child == nil || child.StableAttr() != id {
 		name = strings.Clone(e.Name)
 		child = n.NewInode(ctx, &LoopbackNode{RootData: l.RootData}, id)
@@ -264,6 +276,7 @@ func (d *loopbackDir) lookup(ctx *fuse.Context, b *rawBridge, n *Inode, e *sys.D
 		*entry = fuse.EntryOut{}
 		return
 	}
+	child.told.Store(now)
 	if child.mode != e.Mode {
 		out.FixMode(child.mode)
 	}

@@ -65,7 +65,9 @@ func (n *LoopbackNode) Lookup(ctx context.Context, name string, out *fuse.EntryO
 	if errno := sys.StatAt(dir, name, statMask, &st); errno != 0 {
 		return nil, errno
 	}
-	return n.found(ctx, name, &st, out), 0
+	ch := n.found(ctx, name, &st, out)
+	ch.told.Store(ch.bridge.milliseconds())
+	return ch, 0
 }
 
 // Getattr gives the attributes of the file below.
