@@ -92,7 +92,12 @@ config_file = "nydus.json"
 		"mountpoint = \"/m\"\ncache_quota = \"many\"":                                                             "size",
 		"mountpoint = \"/m\"\n[[mount]]\npath = \"/a\"":                                                           "no source",
 		"mountpoint = \"/m\"\ntransport = \"pigeon\"":                                                             "transport",
-		"mountpoint = \"/m\"\n[[mount]]\npath = \"/a\"\nsource = \"s\"\n[[mount]]\npath = \"/a\"\nsource = \"s\"": "twice",
+		"mountpoint = \"/m\"\n[[mount]]\npath = \"/a\"\nsource = \"s\"\n[[mount]]\npath = \"/a\"\nsource = \"s\"": "line 6: mount.path: /a is there already",
+		"mountpoint = 5": "line 1: mountpoint is of type integer, string is wanted",
+		"mountpoint = \"/m\"\ntransport = \"tcp\"":                                                                "line 2: transport: \"tcp\" is unknown",
+		"mountpoint = \"/m\"\n[[mount]]\npath = \"/a\"\nsource = \"s\"\n[[mount]]\npath = \"/b\"":                 "line 5: mount.source: no source",
+		"mountpoint = \"/m\"\n[[mount]]\npath = \"/a\"\nsource = \"s\"\ntype = \"passthrough_fs\"\ncache = \"x\"": "line 6: mount.cache: cache policy \"x\" is unknown",
+		"mountpoint = \"/m\"\n[api]\nlisten = \"0.0.0.0:1\"":                                                      "line 2: api: listen",
 		"mountpoint = \"/m\"\n[[mount]]\npath = \"/a\"\ntype = \"rafs\"\nsource = \"s\"":                          "config_file",
 	} {
 		code, _, stderr := command(t, "sluice", "config", "check", write("bad.toml", text))

@@ -103,36 +103,17 @@ func ParseConfig(b []byte, dir string) (*Config, error) {
 	var c Config
 	dec := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
 	if err := dec.Decode(&c); err != nil {
-		var unknown *toml.StrictMissingError
-		var wrong *toml.DecodeError
-		switch {
-		case errors.As(err, &unknown):
-			e := unknown.Errors[0]
-			row, _ := e.Position()
-			return nil, fmt.Errorf("line %d: %s is unknown", row, strings.Join(e.Key(), "."))
-		case errors.As(err, &wrong):
-			row, col := wrong.Position()
-			return nil, fmt.Errorf("line %d, column %d: %s", row, col, strings.TrimPrefix(wrong.Error(), "toml: "))
-		}
-		return nil, err
+		return nil, tomlError(err)
 	}
 	if c.Mountpoint == "" {
 		return nil, errors.New("mountpoint is missing")
 	}
-	if _, err := ParseLevel(c.LogLevel); err != nil {
-		return nil, err
-	}
-	switch fuse.Transport(c.Transport) {
-	case fuse.TransportAuto, fuse.TransportDevice, fuse.TransportURing:
-	default:
-		return nil, fmt.Errorf("transport %q is unknown: device or uring, or nothing", c.Transport)
-	}
-	if c.Passthrough != "" && c.Passthrough != "auto" && c.Passthrough != "off" {
-		return nil, fmt.Errorf("passthrough %q is unknown: auto or off", c.Passthrough)
+	if key, err := c.wrong(); err != nil {
+		return nil, keyError(b, "", 0, key, err)
 	}
 	if a := c.API; a != nil {
 		if err := a.check(); err != nil {
-			return nil, err
+			return nil, keyError(b, "api", 0, "", err)
 		}
 		for _, p := range []*string{&a.Cert, &a.Key, &a.ClientCA, &a.TokenFile} {
 			*p = under(dir, *p)
@@ -145,23 +126,42 @@ func ParseConfig(b []byte, dir string) (*Config, error) {
 	for i := range c.Mounts {
 		m := &c.Mounts[i]
 		m.ConfigFile = under(dir, m.ConfigFile)
+		if m.Type == TypeRAFS || m.Type == TypePassthrough || strings.HasPrefix(m.Source, "./") || strings.HasPrefix(m.Source, "../") {
+			m.Source = under(dir, m.Source)
+		}
 		m.Path = path.Clean("/" + m.Path)
 		if m.Overlay != nil {
 			m.Overlay.Upper, m.Overlay.Work = under(dir, m.Overlay.Upper), under(dir, m.Overlay.Work)
 		}
 		if seen[m.Path] {
-			return nil, fmt.Errorf("mount %s: twice", m.Path)
+			return nil, keyError(b, "mount", i, "path", fmt.Errorf("%s is there already", m.Path))
 		}
 		seen[m.Path] = true
 		spec := m.spec("")
-		if err := spec.check(); err != nil {
-			return nil, err
+		if key, err := spec.wrong(); err != nil {
+			return nil, keyError(b, "mount", i, key, err)
 		}
 		if m.Type == TypeRAFS && m.ConfigFile == "" {
-			return nil, fmt.Errorf("mount %s: type rafs needs config_file", m.Path)
+			return nil, keyError(b, "mount", i, "config_file", errors.New("is missing: type rafs needs it"))
 		}
 	}
 	return &c, nil
+}
+
+// wrong returns the key of c that has a wrong value, and what is wrong.
+func (c *Config) wrong() (key string, err error) {
+	if _, err := ParseLevel(c.LogLevel); err != nil {
+		return "log_level", err
+	}
+	switch fuse.Transport(c.Transport) {
+	case fuse.TransportAuto, fuse.TransportDevice, fuse.TransportURing:
+	default:
+		return "transport", fmt.Errorf("%q is unknown: device or uring, or nothing", c.Transport)
+	}
+	if c.Passthrough != "" && c.Passthrough != "auto" && c.Passthrough != "off" {
+		return "passthrough", fmt.Errorf("%q is unknown: auto or off", c.Passthrough)
+	}
+	return "", nil
 }
 
 // under makes p relative to dir, unless it is absolute or empty.

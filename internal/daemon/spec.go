@@ -58,29 +58,39 @@ type Overlay struct {
 }
 
 func (s *Spec) check() error {
+	if _, err := s.wrong(); err != nil {
+		return fmt.Errorf("mountpoint %s: %w", s.Path, err)
+	}
+	return nil
+}
+
+// wrong returns what is wrong with s, and what that is called in a
+// configuration.
+func (s *Spec) wrong() (key string, err error) {
 	if !strings.HasPrefix(s.Path, "/") || path.Clean(s.Path) != s.Path {
-		return fmt.Errorf("mountpoint %q: not a clean absolute path", s.Path)
+		return "path", fmt.Errorf("%q is not a clean absolute path", s.Path)
 	}
 	if s.Source == "" {
-		return fmt.Errorf("mountpoint %s: no source", s.Path)
+		return "source", errors.New("no source")
 	}
 	switch s.Type {
 	case TypeRAFS, TypePassthrough, TypeAuto:
 	default:
-		return fmt.Errorf("mountpoint %s: file system type %q is unknown: rafs or passthrough_fs", s.Path, s.Type)
+		return "type", fmt.Errorf("file system type %q is unknown: rafs or passthrough_fs", s.Type)
 	}
 	if err := s.Cache.Check(); err != nil {
-		return fmt.Errorf("mountpoint %s: %w", s.Path, err)
+		return "cache", err
 	}
-	for _, m := range [][]string{s.UIDMap, s.GIDMap} {
-		if _, err := passthrough.ParseIDMap(m); err != nil {
-			return fmt.Errorf("mountpoint %s: %w", s.Path, err)
-		}
+	if _, err := passthrough.ParseIDMap(s.UIDMap); err != nil {
+		return "uid_map", err
+	}
+	if _, err := passthrough.ParseIDMap(s.GIDMap); err != nil {
+		return "gid_map", err
 	}
 	if s.Overlay != nil && (s.Overlay.Upper == "" || s.Overlay.Work == "") {
-		return fmt.Errorf("mountpoint %s: an overlay needs an upper and a work directory", s.Path)
+		return "overlay", errors.New("an overlay needs an upper and a work directory")
 	}
-	return nil
+	return "", nil
 }
 
 // same reports whether two specs mount the same in the same way.
