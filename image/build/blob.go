@@ -1,6 +1,7 @@
 package build
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"path/filepath"
+	"slices"
 
 	"github.com/sluicefs/sluice/image/rafs"
 	"github.com/sluicefs/sluice/storage"
@@ -31,16 +33,16 @@ const inlinedID = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
 
 // blobWriter writes one blob from its first byte to its last.
 type blobWriter struct {
-	opt  *Options
-	blob *blob
-	file *outFile
-	hash hash.Hash // of all that was written
+	opt    *Options
+	blob   *blob
+	chunks *chunkVec // of the store
+	file   *outFile
+	hash   hash.Hash // of all that was written
 
-	uncomp  uint64 // end of the uncompressed space
-	table   []byte // entries of blob.meta
-	digests []byte // of the chunks, if the blob is to hold them
-	toc     []byte
-	coder   *coder // for batches and tables
+	uncomp uint64 // end of the uncompressed space
+	table  pieces // entries of blob.meta
+	toc    []byte
+	coder  *coder // for batches and tables
 
 	batch       []byte // bytes of the batch under way
 	batchPieces []int  // its pieces in the slot
@@ -49,7 +51,7 @@ type blobWriter struct {
 
 func newBlobWriter(b *builder) (*blobWriter, error) {
 	opt := b.opt
-	coder, err := newCoder(opt.Compressor, opt.Level, opt.Digester)
+	coder, err := opt.newCoder(opt.Compressor)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +82,8 @@ func newBlobWriter(b *builder) (*blobWriter, error) {
 	if opt.TOC {
 		*f |= rafs.BlobTOC | rafs.BlobInlinedChunkDigest
 	}
-	b.store.blobs = append(b.store.blobs, w.blob)
+	b.store.addBlob(w.blob)
+	w.chunks = &b.store.chunks
 	return w, nil
 }
 
@@ -102,7 +105,6 @@ func (w *blobWriter) append(c *chunk, plain, comp []byte, batched bool) error {
 	c.uncompOff = w.uncomp
 	if batched {
 		c.flags = rafs.ChunkCompressed | rafs.ChunkBatch
-		c.batchContext, c.batchOff = uint32(w.contexts), uint32(len(w.batch))
 	} else {
 		stored := plain
 		if comp != nil {
@@ -119,36 +121,53 @@ func (w *blobWriter) append(c *chunk, plain, comp []byte, batched bool) error {
 	if info.Features&rafs.BlobAligned != 0 {
 		w.uncomp = align64(w.uncomp, blobAlign)
 	}
-	w.addMeta(c)
+	w.addMeta(c, uint32(w.contexts), uint32(len(w.batch)))
 	return nil
 }
 
-func (w *blobWriter) addMeta(c *chunk) {
-	if w.opt.Version == 5 {
-		return
-	}
-	if w.blob.info.Features&rafs.BlobChunkInfoV2 != 0 {
-		w.table = appendMetaV2(w.table, c, w.blob.info.Features&rafs.BlobZran != 0)
-	} else {
-		w.table = appendMetaV1(w.table, c)
-	}
-	if w.opt.TOC {
-		w.digests = append(w.digests, c.digest[:]...)
+// addMeta adds the entry of blob.meta for c. If c lies in a batch or in a gzip
+// stream, its context has that number, and c is at off in the context's bytes.
+func (w *blobWriter) addMeta(c *chunk, context, off uint32) {
+	switch {
+	case w.opt.Version == 5:
+	case w.blob.info.Features&rafs.BlobChunkInfoV2 != 0:
+		e := metaV2(c, w.blob.info.Features&rafs.BlobZran != 0, context, off)
+		w.table.add(e[:])
+	default:
+		e := metaV1(c)
+		w.table.add(e[:])
 	}
 }
 
-// appendMetaV1 adds the 16-byte entry of blob.meta for c.
-func appendMetaV1(b []byte, c *chunk) []byte {
+// pieces are bytes that grow without being copied.
+type pieces [][]byte
+
+// piecesSize is the size of all but the last, in bytes: a multiple of that of
+// entries.
+const piecesSize = 48 << 10
+
+// add appends e, all of which goes to one piece.
+func (p *pieces) add(e []byte) {
+	if n := len(*p); n == 0 || len((*p)[n-1])+len(e) > piecesSize {
+		*p = append(*p, make([]byte, 0, piecesSize))
+	}
+	last := &(*p)[len(*p)-1]
+	*last = append(*last, e...)
+}
+
+// metaV1 returns the entry of blob.meta for c.
+func metaV1(c *chunk) (e [16]byte) {
 	usize, csize := uint64(c.uncompSize-1), uint64(c.compSize-1)
 	u := c.uncompOff | usize<<44 | usize>>12&0xf00
 	v := c.compOff | csize<<44 | csize<<20&0xf00_0000_0000
-	b = binary.LittleEndian.AppendUint64(b, u)
-	return binary.LittleEndian.AppendUint64(b, v)
+	binary.LittleEndian.PutUint64(e[:], u)
+	binary.LittleEndian.PutUint64(e[8:], v)
+	return e
 }
 
-// appendMetaV2 adds the 24-byte entry of blob.meta for c, which lies in a
-// gzip stream if zran is set.
-func appendMetaV2(b []byte, c *chunk, zran bool) []byte {
+// metaV2 returns the larger entry of blob.meta for c, which lies in a gzip
+// stream if zran is set.
+func metaV2(c *chunk, zran bool, context, off uint32) (e [24]byte) {
 	flags, data := uint64(0), uint64(0)
 	if c.flags&rafs.ChunkCompressed != 0 {
 		flags |= 1
@@ -160,11 +179,12 @@ func appendMetaV2(b []byte, c *chunk, zran bool) []byte {
 		flags |= 4
 	}
 	if flags&^1 != 0 {
-		data = uint64(c.batchContext)<<32 | uint64(c.batchOff)
+		data = uint64(context)<<32 | uint64(off)
 	}
-	b = binary.LittleEndian.AppendUint64(b, c.uncompOff>>12|uint64(c.uncompSize-1)<<32|flags<<56)
-	b = binary.LittleEndian.AppendUint64(b, c.compOff|uint64(c.compSize)<<40)
-	return binary.LittleEndian.AppendUint64(b, data)
+	binary.LittleEndian.PutUint64(e[:], c.uncompOff>>12|uint64(c.uncompSize-1)<<32|flags<<56)
+	binary.LittleEndian.PutUint64(e[8:], c.compOff|uint64(c.compSize)<<40)
+	binary.LittleEndian.PutUint64(e[16:], data)
+	return e
 }
 
 // endData ends the chunks: it writes the sections that describe them.
@@ -195,7 +215,8 @@ func (w *blobWriter) metaSections() error {
 		Features: info.Features, Entries: info.ChunkCount, Offset: uint64(w.file.off),
 		ContextStart: 0, ContextSize: uint64(len(w.blob.batches)), Contexts: uint32(w.contexts),
 	}
-	table := w.table
+	table := slices.Concat(w.table...)
+	w.table = nil
 	if w.contexts > 0 {
 		h.ContextStart = uint64(len(table))
 		table = append(table, w.blob.batches...)
@@ -206,7 +227,7 @@ func (w *blobWriter) metaSections() error {
 	if w.opt.TOC && coder.compressor == storage.LZ4Block {
 		// Those who take sections by the table of contents know zstd only.
 		var err error
-		if coder, err = newCoder(storage.Zstd, w.opt.Level, w.opt.Digester); err != nil {
+		if coder, err = w.opt.newCoder(storage.Zstd); err != nil {
 			return err
 		}
 	}
@@ -235,7 +256,11 @@ func (w *blobWriter) metaSections() error {
 	if !w.opt.TOC {
 		return nil
 	}
-	return w.section(sectionDigests, rafs.TOCNone, w.digests, w.digests)
+	digests := make([]byte, 0, 32*len(w.blob.chunkList))
+	for _, at := range w.blob.chunkList {
+		digests = append(digests, w.chunks.at(at).digest[:]...)
+	}
+	return w.section(sectionDigests, rafs.TOCNone, digests, digests)
 }
 
 // section writes a section that is plain when uncompressed.
@@ -248,10 +273,15 @@ func (w *blobWriter) section(name string, flag uint32, stored, plain []byte) err
 }
 
 // inline writes the bootstrap into the blob.
-func (w *blobWriter) inline(bootstrap []byte) error {
+func (w *blobWriter) inline(b bootstrap) error {
+	buf := bytes.NewBuffer(make([]byte, 0, b.bytes()))
+	if err := b.writeTo(buf); err != nil {
+		return err
+	}
+	bootstrap := buf.Bytes()
 	stored, flag := bootstrap, uint32(rafs.TOCNone)
 	if w.opt.TOC {
-		c, err := newCoder(storage.Zstd, w.opt.Level, w.opt.Digester)
+		c, err := w.opt.newCoder(storage.Zstd)
 		if err != nil {
 			return err
 		}

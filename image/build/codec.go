@@ -23,11 +23,17 @@ type coder struct {
 // zstdLevels are the encoder's levels 1 to 4.
 var zstdLevels = [...]zstd.EncoderLevel{zstd.SpeedFastest, zstd.SpeedDefault, zstd.SpeedBetterCompression, zstd.SpeedBestCompression}
 
-func newCoder(c storage.Compressor, level int, d storage.Algorithm) (*coder, error) {
-	out := &coder{compressor: c, digester: d}
+// zstdWindow is how far back zstd's encoder looks, in bytes, where chunks are
+// not larger: it keeps a buffer of that size.
+const zstdWindow = 1 << 20
+
+// newCoder returns a coder with that compressor and the other settings of o.
+func (o *Options) newCoder(c storage.Compressor) (*coder, error) {
+	out := &coder{compressor: c, digester: o.Digester}
 	if c == storage.Zstd {
 		var err error
-		out.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstdLevels[level-1]),
+		out.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstdLevels[o.Level-1]),
+			zstd.WithWindowSize(int(max(zstdWindow, o.ChunkSize, o.BatchSize))), zstd.WithLowerEncoderMem(true),
 			zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
 		if err != nil {
 			return nil, fmt.Errorf("zstd encoder: %w", err)

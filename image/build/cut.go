@@ -150,7 +150,7 @@ func (b *builder) cut(n *inode, r io.Reader, path string) error {
 // has written them all.
 func (b *builder) joinCuts() {
 	for _, f := range b.cuts {
-		f.node.chunks = slices.Concat(f.blocks...)
+		f.node.setChunks(slices.Concat(f.blocks...))
 	}
 	b.cuts = nil
 }

@@ -3,25 +3,61 @@ package build
 import (
 	"context"
 	"errors"
+	"iter"
 	"path"
 	"slices"
 	"strings"
 )
 
 // dirFile is a regular file of a directory source whose data is to be read.
+// There can be millions.
 type dirFile struct {
 	node *inode
-	dir  string // path of its directory below the source, "" or ending in "/"
+	dir  *dirPlace
 	name string
 	id   fileID
 }
 
-func (f *dirFile) path() string { return f.dir + f.name }
+// dirPlace is a directory of the source.
+type dirPlace struct {
+	path   string // below the source, "" or ending in "/"
+	device uint64 // that its files are on
+}
+
+// dirFiles is a list of files that grows without being copied.
+type dirFiles [][]dirFile
+
+const dirFilesPiece = 1024
+
+func (l *dirFiles) add(f dirFile) {
+	if n := len(*l); n == 0 || len((*l)[n-1]) == dirFilesPiece {
+		*l = append(*l, make([]dirFile, 0, dirFilesPiece))
+	}
+	last := &(*l)[len(*l)-1]
+	*last = append(*last, f)
+}
+
+// all yields the files and their numbers.
+func (l dirFiles) all() iter.Seq2[int, *dirFile] {
+	return func(yield func(int, *dirFile) bool) {
+		i := 0
+		for _, piece := range l {
+			for at := range piece {
+				if !yield(i, &piece[at]) {
+					return
+				}
+				i++
+			}
+		}
+	}
+}
+
+func (f *dirFile) path() string { return f.dir.path + f.name }
 
 // fileOrder returns the files in the order in which their data is stored:
 // those below the prefetch paths first, path by path, then the others in the
 // order in which they were found. The second result is how many come first.
-func fileOrder(files []dirFile, prefetch []string) ([]dirFile, int) {
+func fileOrder(files dirFiles, prefetch []string) (ordered dirFiles, first int) {
 	if len(prefetch) == 0 {
 		return files, 0
 	}
@@ -33,13 +69,15 @@ func fileOrder(files []dirFile, prefetch []string) ([]dirFile, int) {
 		}
 		return len(prefetch)
 	}
-	ranks := make([][]dirFile, len(prefetch)+1)
-	for _, f := range files {
-		r := rank(&f)
-		ranks[r] = append(ranks[r], f)
+	ranks := make([]dirFiles, len(prefetch)+1)
+	for _, f := range files.all() {
+		r := rank(f)
+		ranks[r].add(*f)
+		if r < len(prefetch) {
+			first++
+		}
 	}
-	last := ranks[len(prefetch)]
-	return slices.Concat(ranks...), len(files) - len(last)
+	return slices.Concat(ranks...), first
 }
 
 // below reports whether p is dir or below it; both are paths in the image,
@@ -70,18 +108,18 @@ func (d dirSource) load(ctx context.Context, b *builder) error {
 		return err
 	}
 	total := int64(0)
-	for _, f := range files {
+	for _, f := range files.all() {
 		total += f.node.size
 	}
 	b.opt.Total(total)
 	files, first := fileOrder(files, b.opt.PrefetchPaths)
-	for i := range files {
+	for i, f := range files.all() {
 		if i == first && first > 0 {
 			if err := b.prefetched(); err != nil {
 				return err
 			}
 		}
-		if err := d.feed(b, &files[i]); err != nil {
+		if err := d.feed(b, f); err != nil {
 			return err
 		}
 	}

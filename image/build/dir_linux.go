@@ -16,14 +16,16 @@ var (
 	errKind    = errors.New("is neither a file, a directory, a link, a device, a pipe nor a socket")
 )
 
-// fileID is what must not change of a file between the walk and the read.
+// fileID is what must not change of a file between the walk and the read,
+// beside its device, its size and the time of its contents.
 type fileID struct {
-	dev, ino     uint64
-	mtime, ctime unix.Timespec
+	ino       uint64
+	ctime     int64
+	ctimeNsec uint32
 }
 
 func idOf(st *unix.Stat_t) fileID {
-	return fileID{dev: uint64(st.Dev), ino: st.Ino, mtime: st.Mtim, ctime: st.Ctim}
+	return fileID{ino: st.Ino, ctime: int64(st.Ctim.Sec), ctimeNsec: uint32(st.Ctim.Nsec)}
 }
 
 // scanner walks a directory source.
@@ -31,12 +33,13 @@ type scanner struct {
 	b     *builder
 	root  string
 	links map[[2]uint64]*inode // files with several links, by device and inode
-	files []dirFile
-	names []byte // room for a list of attribute names
+	files dirFiles
+	place *dirPlace // of the file before
+	names []byte    // room for a list of attribute names
 	value []byte
 }
 
-func (d dirSource) scan(ctx context.Context, b *builder) ([]dirFile, error) {
+func (d dirSource) scan(ctx context.Context, b *builder) (dirFiles, error) {
 	s := &scanner{b: b, root: strings.TrimSuffix(d.path, "/") + "/", links: map[[2]uint64]*inode{}}
 	var st unix.Stat_t
 	if err := unix.Stat(s.root, &st); err != nil {
@@ -72,22 +75,23 @@ func (s *scanner) dir(ctx context.Context, n *inode, prefix string) error {
 		return s.fail(prefix, err)
 	}
 	defer f.Close()
-	names, err := f.Readdirnames(-1)
+	found, err := f.Readdirnames(-1)
 	if err != nil {
 		return s.fail(prefix, err)
 	}
-	slices.SortFunc(names, cmp.Compare[string])
-	n.names = nil
-	n.children = make([]entry, 0, len(names))
-	for _, name := range names {
+	slices.SortFunc(found, cmp.Compare[string])
+	entries := make([]entry, 0, len(found))
+	for _, name := range found {
+		name = s.b.tree.spelling.keep(name)
 		child, err := s.entry(int(f.Fd()), prefix, name)
 		if err != nil {
 			return err
 		}
-		n.children = append(n.children, entry{name, child})
+		entries = append(entries, entry{name, child})
 	}
 	f.Close()
-	for _, e := range n.children {
+	n.extra().list = entries
+	for _, e := range entries {
 		if e.node.isDir() {
 			if err := s.dir(ctx, e.node, prefix+e.name+"/"); err != nil {
 				return err
@@ -122,13 +126,16 @@ func (s *scanner) entry(dirfd int, prefix, name string) (*inode, error) {
 		if err != nil {
 			return nil, s.fail(prefix+name, err)
 		}
-		n.target = string(buf[:size])
+		n.extra().target = string(buf[:size])
 	}
 	if err := s.xattrs(n, prefix+name); err != nil {
 		return nil, err
 	}
 	if n.isRegular() && n.size > 0 {
-		s.files = append(s.files, dirFile{node: n, dir: prefix, name: name, id: idOf(&st)})
+		if s.place == nil || s.place.path != prefix || s.place.device != uint64(st.Dev) {
+			s.place = &dirPlace{path: prefix, device: uint64(st.Dev)}
+		}
+		s.files.add(dirFile{node: n, dir: s.place, name: name, id: idOf(&st)})
 	}
 	if shared {
 		s.links[key] = n
@@ -179,12 +186,12 @@ func (s *scanner) xattrs(n *inode, path string) error {
 // between them.
 type dirReader struct {
 	path string
-	id   fileID
+	file *dirFile
 	size int64
 }
 
 func (d dirSource) feed(b *builder, f *dirFile) error {
-	r := &dirReader{path: strings.TrimSuffix(d.path, "/") + "/" + f.path(), id: f.id, size: f.node.size}
+	r := &dirReader{path: strings.TrimSuffix(d.path, "/") + "/" + f.path(), file: f, size: f.node.size}
 	data := []span{{0, r.size}}
 	if r.size > int64(b.opt.ChunkSize) || r.size > slotSize {
 		// Of a large file the holes matter.
@@ -213,13 +220,20 @@ func (r *dirReader) open() (int, error) {
 func (r *dirReader) check(fd int) error {
 	var st unix.Stat_t
 	err := unix.Fstat(fd, &st)
-	if err == nil && (idOf(&st) != r.id || st.Size != r.size) {
+	if err == nil && !r.same(&st) {
 		err = errChanged
 	}
 	if err != nil {
 		return &Error{Op: "read", Path: r.path, Err: err}
 	}
 	return nil
+}
+
+// same reports whether st is what the walk saw.
+func (r *dirReader) same(st *unix.Stat_t) bool {
+	f, n := r.file, r.file.node
+	return idOf(st) == f.id && uint64(st.Dev) == f.dir.device && st.Size == r.size &&
+		int64(st.Mtim.Sec) == n.mtime && uint32(st.Mtim.Nsec) == n.mtimeNsec
 }
 
 func (r *dirReader) fill(p []byte, off int64) error {

@@ -13,14 +13,7 @@ import (
 )
 
 // flatSize is the bytes of data behind the metadata of a plain EROFS file.
-func (m *model) flatSize() (size uint64) {
-	for i := range m.chunks.len() {
-		if c := m.chunks.at(i); c.used {
-			size = max(size, c.flat+align64(uint64(c.uncompSize), blobAlign))
-		}
-	}
-	return size
-}
+func (m *model) flatSize() uint64 { return m.flatBlocks * blobAlign }
 
 // ExportOptions are the settings of [Export].
 type ExportOptions struct {
@@ -57,7 +50,7 @@ func Export(ctx context.Context, tree image.Tree, blobs storage.Backend, path st
 	if m.tree.root, err = l.root(); err != nil {
 		return nil, err
 	}
-	m.chunks = &s.chunks
+	m.store = s
 	m.tree.finish()
 	order := m.flatten(l.keep)
 	boot, err := encodeV6(m)
@@ -76,17 +69,17 @@ func Export(ctx context.Context, tree image.Tree, blobs storage.Backend, path st
 	if f.pipe {
 		return nil, &Error{Op: "write", Path: path, Err: fmt.Errorf("is not a regular file")}
 	}
-	if _, err := f.Write(boot); err != nil {
+	if err := boot.writeTo(f); err != nil {
 		return nil, err
 	}
 	if err := f.Flush(); err != nil {
 		return nil, &Error{Op: "write", Path: path, Err: bare(err)}
 	}
-	size := int64(len(boot)) + int64(m.flatSize())
+	size := boot.bytes() + int64(m.flatSize())
 	if err := f.f.Truncate(size); err != nil {
 		return nil, &Error{Op: "write", Path: path, Err: bare(err)}
 	}
-	if err := writeChunks(ctx, f.f, int64(len(boot)), m, order, l.keep, blobs, &o); err != nil {
+	if err := writeChunks(ctx, f.f, boot.bytes(), m, order, l.keep, blobs, &o); err != nil {
 		return nil, err
 	}
 	res := &ExportResult{Size: size, DataSize: int64(m.flatSize())}
@@ -102,22 +95,22 @@ func Export(ctx context.Context, tree image.Tree, blobs storage.Backend, path st
 // order of the files, and returns the chunks in that order. Chunks of zeros
 // get no place: they become holes.
 func (m *model) flatten(chunks map[uint32]storage.Chunk) (order []uint32) {
-	end := uint64(0)
+	m.flat = make([]uint64, m.store.chunks.len())
 	zeros := map[zeroKey][32]byte{}
 	m.tree.walk(func(_ string, n *inode) error {
-		for i, at := range n.chunks {
+		list := n.chunks()
+		for i, at := range list {
 			if at == holeChunk {
 				continue
 			}
 			from := chunks[at]
 			if isZeros(&from, zeros) {
-				n.chunks[i] = holeChunk
+				list[i] = holeChunk
 				continue
 			}
-			c := m.chunks.at(at)
-			if !c.used {
-				c.used, c.flat = true, end
-				end += align64(uint64(c.uncompSize), blobAlign)
+			if m.flat[at] == 0 {
+				m.flat[at] = m.flatBlocks + 1
+				m.flatBlocks += (uint64(m.store.chunks.at(at).uncompSize) + blobAlign - 1) / blobAlign
 				order = append(order, at)
 			}
 		}
@@ -152,7 +145,7 @@ func isZeros(c *storage.Chunk, known map[zeroKey][32]byte) bool {
 func writeChunks(ctx context.Context, f *os.File, base int64, m *model, order []uint32, chunks map[uint32]storage.Chunk, blobs storage.Backend, o *ExportOptions) error {
 	total := int64(0)
 	for _, at := range order {
-		total += int64(m.chunks.at(at).uncompSize)
+		total += int64(m.store.chunks.at(at).uncompSize)
 	}
 	if o.Total != nil {
 		o.Total(total)
@@ -181,7 +174,7 @@ func writeChunks(ctx context.Context, f *os.File, base int64, m *model, order []
 		c := chunks[at]
 		g.Go(func() error {
 			return r.chunk(&c, func(p []byte) error {
-				if _, err := f.WriteAt(p, base+int64(m.chunks.at(at).flat)); err != nil {
+				if _, err := f.WriteAt(p, base+int64(m.flat[at]-1)*blobAlign); err != nil {
 					return &Error{Op: "write", Path: f.Name(), Err: bare(err)}
 				}
 				done <- int64(len(p))

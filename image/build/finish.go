@@ -3,6 +3,7 @@ package build
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"path"
 	"slices"
 	"strings"
@@ -42,7 +43,7 @@ func (b *builder) finish() (*Result, error) {
 		return nil, err
 	}
 	// The metadata needs the memory more than the data, which is written.
-	b.free, b.window, b.store.byDigest, b.store.loaded = nil, nil, nil, nil
+	b.free, b.window, b.store.byDigest, b.store.loaded = nil, nil, digestIndex{}, nil
 	o := b.opt
 	if o.BlobID != "" && len(b.layers) > 1 {
 		return nil, fmt.Errorf("one blob id for %d blobs", len(b.layers))
@@ -89,7 +90,7 @@ func (b *builder) finish() (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	res.BootstrapSize = int64(len(bootstrap))
+	res.BootstrapSize = bootstrap.bytes()
 	if o.InlineMeta {
 		if err := b.layers[0].inline(bootstrap); err != nil {
 			return nil, err
@@ -111,7 +112,7 @@ func (b *builder) finish() (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := f.Write(bootstrap); err != nil {
+		if err := bootstrap.writeTo(f); err != nil {
 			return nil, err
 		}
 		res.Bootstrap = b.out.Bootstrap
@@ -154,7 +155,7 @@ func (res *Result) count(t *tree) {
 func (b *builder) model() (*model, error) {
 	o := b.opt
 	m := &model{
-		version: o.Version, tree: b.tree, chunks: &b.store.chunks, chunkSize: o.ChunkSize, compressor: o.Compressor,
+		version: o.Version, tree: b.tree, store: b.store, chunkSize: o.ChunkSize, compressor: o.Compressor,
 		digester: o.Digester, repeatable: o.Repeatable, tarfs: o.Tarfs,
 		variable: o.Chunking == ContentChunks || o.Parent != nil && variableChunks(o.Parent.Info()),
 	}
@@ -165,7 +166,7 @@ func (b *builder) model() (*model, error) {
 		m.flags |= rafs.InlinedChunkDigest
 	}
 	b.tree.finish()
-	m.useBlobs(b.store.blobs)
+	m.useBlobs()
 	for _, bl := range m.blobs {
 		if bl.info.Features&rafs.BlobInlinedChunkDigest == 0 {
 			m.flags &^= rafs.InlinedChunkDigest
@@ -188,31 +189,39 @@ func (m *model) prefetchPaths(paths []string, warn func(string)) {
 	}
 }
 
-// useBlobs makes the blob table out of those of all that some file has a
-// chunk in.
-func (m *model) useBlobs(all []*blob) {
-	for _, bl := range all {
+// useBlobs makes the blob table out of those blobs of the store that some file
+// has a chunk in.
+func (m *model) useBlobs() {
+	chunks := &m.store.chunks
+	for _, bl := range m.store.blobs {
 		bl.used = false
 	}
 	m.tree.walk(func(_ string, n *inode) error {
-		for _, c := range n.chunks {
+		for _, c := range n.chunks() {
 			if c != holeChunk {
-				m.chunks.at(c).blob.used = true
+				m.store.of(chunks.at(c)).used = true
 			}
 		}
 		return nil
 	})
-	for _, bl := range all {
+	for _, bl := range m.store.blobs {
 		if bl.used {
-			slices.SortFunc(bl.chunkList, func(x, y uint32) int { return cmp.Compare(m.chunks.at(x).index, m.chunks.at(y).index) })
+			slices.SortFunc(bl.chunkList, func(x, y uint32) int { return cmp.Compare(chunks.at(x).index, chunks.at(y).index) })
 			bl.table = len(m.blobs)
 			m.blobs = append(m.blobs, bl)
 		}
 	}
 }
 
-// encode returns the bootstrap.
-func (m *model) encode() ([]byte, error) {
+// bootstrap is the layout of a bootstrap, which is written in one go: it is
+// never in memory as a whole.
+type bootstrap interface {
+	bytes() int64 // that it will have
+	writeTo(w io.Writer) error
+}
+
+// encode lays out the bootstrap.
+func (m *model) encode() (bootstrap, error) {
 	if m.version == 5 {
 		return encodeV5(m)
 	}
@@ -227,11 +236,8 @@ func (t *tree) find(p string) *inode {
 			continue
 		}
 		var next *inode
-		for _, e := range n.children {
-			if e.name == part {
-				next = e.node
-				break
-			}
+		if n.own != nil {
+			next = n.own.get(part)
 		}
 		if next == nil {
 			return nil

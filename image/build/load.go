@@ -60,7 +60,7 @@ func newLoader(src image.Tree, t *tree, s *store, layer int32, rename func(*blob
 		if old := s.blob(b.id); old != nil {
 			b = old
 		} else {
-			s.blobs = append(s.blobs, b)
+			s.addBlob(b)
 		}
 		l.blobs = append(l.blobs, b)
 	}
@@ -81,7 +81,7 @@ func newLoader(src image.Tree, t *tree, s *store, layer int32, rename func(*blob
 
 // add stores the chunk of the record c unless it is there.
 func (l *loader) add(c *rafs.ChunkInfo) uint32 {
-	key := place{l.blobs[c.Blob], c.Index}
+	key := place{l.blobs[c.Blob].at, c.Index}
 	if at, ok := l.store.loaded[key]; ok {
 		return at
 	}
@@ -100,12 +100,10 @@ func (l *loader) add(c *rafs.ChunkInfo) uint32 {
 func (l *loader) index(digester storage.Algorithm) {
 	for _, at := range l.added {
 		c := l.store.chunks.at(at)
-		if storage.Algorithm(c.blob.info.Digester) != digester || c.digest == [32]byte{} {
+		if storage.Algorithm(l.store.of(c).info.Digester) != digester || c.digest == [32]byte{} {
 			continue
 		}
-		if old, ok := l.store.byDigest[c.digest]; !ok || old > at {
-			l.store.byDigest[c.digest] = at
-		}
+		l.store.byDigest.add(&l.store.chunks, at)
 	}
 }
 
@@ -138,7 +136,7 @@ func (l *loader) node(nid uint64, path string) (*inode, error) {
 	case n.isSymlink():
 		var target []byte
 		target, err = l.src.Readlink(nid)
-		n.target = string(target)
+		n.extra().target = string(target)
 	case n.isDevice():
 		n.rdev = st.Rdev
 	case n.kind() != syscall.S_IFIFO && n.kind() != syscall.S_IFSOCK:
@@ -194,23 +192,23 @@ func (l *loader) dir(n *inode, nid uint64, path string) error {
 	var list []name
 	err := l.src.ReadDir(nid, 0, func(e image.Dirent) bool {
 		if s := string(e.Name); s != "." && s != ".." {
-			list = append(list, name{s, e.NID})
+			list = append(list, name{l.tree.spelling.keep(s), e.NID})
 		}
 		return true
 	})
 	if err != nil {
 		return err
 	}
-	n.names = make(map[string]*inode, len(list))
+	n.extra().list = make([]entry, 0, len(list))
 	for _, e := range list {
 		child, err := l.node(e.nid, strings.TrimSuffix(path, "/")+"/"+e.name)
 		if err != nil {
 			return err
 		}
-		if n.names[e.name] != nil {
+		if n.own.get(e.name) != nil {
 			return fmt.Errorf("%s stands twice", e.name)
 		}
-		n.names[e.name] = child
+		n.own.set(e.name, child)
 	}
 	return nil
 }
@@ -234,9 +232,9 @@ func (l *loader) data(n *inode, nid uint64) error {
 	if count > int64(len(l.ext)) && count > 1<<24 {
 		return fmt.Errorf("%d bytes in %d extents", n.size, len(l.ext))
 	}
-	n.chunks = make([]uint32, count)
-	for i := range n.chunks {
-		n.chunks[i] = holeChunk
+	chunks := n.makeChunks(count)
+	for i := range chunks {
+		chunks[i] = holeChunk
 	}
 	if rafs.SuperFlags(l.src.Info().Flags)&rafs.TarfsMode != 0 {
 		return l.tarData(n)
@@ -249,23 +247,24 @@ func (l *loader) data(n *inode, nid uint64) error {
 		if e.FileOffset%int64(l.size) != 0 || e.ChunkOffset != 0 {
 			return fmt.Errorf("data at %d is not a chunk of %d bytes", e.FileOffset, l.size)
 		}
-		n.chunks[e.FileOffset/int64(l.size)] = l.extent(e)
+		chunks[e.FileOffset/int64(l.size)] = l.extent(e)
 	}
 	return nil
 }
 
 // variableData loads the chunks of n, which have sizes of their own.
 func (l *loader) variableData(n *inode) error {
-	n.chunks = make([]uint32, 0, len(l.ext))
+	chunks := make([]uint32, 0, len(l.ext))
 	end := int64(0)
 	for i := range l.ext {
 		e := &l.ext[i]
 		if e.Hole() || e.FileOffset != end || e.ChunkOffset != 0 || e.Length != int64(e.Chunk.UncompressedSize) {
 			return fmt.Errorf("data at %d is not a whole chunk", e.FileOffset)
 		}
-		n.chunks = append(n.chunks, l.extent(e))
+		chunks = append(chunks, l.extent(e))
 		end += e.Length
 	}
+	n.setChunks(chunks)
 	return nil
 }
 
@@ -292,11 +291,12 @@ func (l *loader) tarData(n *inode) error {
 	first := &l.ext[0]
 	base := uint64(first.Chunk.UncompressedOffset) + uint64(first.ChunkOffset)
 	left := uint64(n.size)
-	for i := range n.chunks {
+	chunks := n.chunks()
+	for i := range chunks {
 		off := base + uint64(i)*uint64(l.size)
 		size := uint32(min(left, uint64(l.size)))
-		n.chunks[i] = l.store.add(&chunk{
-			blob: l.blobs[first.Chunk.Blob.Index], compOff: off, uncompOff: off, compSize: size, uncompSize: size,
+		chunks[i] = l.store.add(&chunk{
+			blob: l.blobs[first.Chunk.Blob.Index].at, compOff: off, uncompOff: off, compSize: size, uncompSize: size,
 			index: uint32(i) % rafs.MaxChunks, fileOff: uint64(i) * uint64(l.size),
 		}, false)
 		left -= uint64(size)

@@ -4,9 +4,12 @@ import (
 	"archive/tar"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"runtime"
+	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/sluicefs/sluice/storage"
 )
@@ -40,14 +43,67 @@ func unlike(files int, size int64) Layer {
 	}}
 }
 
+// small returns a tar of that many files, no two alike, in directories of a
+// thousand.
+func small(files int) Layer {
+	return Layer{"stream", func(context.Context) (io.ReadCloser, error) {
+		r, w := io.Pipe()
+		go func() {
+			t := tar.NewWriter(w)
+			for i := range files {
+				name := fmt.Sprintf("d%03d/file%07d", i/1000, i)
+				if t.WriteHeader(&tar.Header{Name: name, Size: 64 * int64(len(name)), Mode: 0o644}) != nil {
+					return
+				}
+				if _, err := io.WriteString(t, strings.Repeat(name, 64)); err != nil {
+					return
+				}
+			}
+			w.CloseWithError(t.Close())
+		}()
+		return r, nil
+	}}
+}
+
+// What a build keeps of a small file, name, inode and chunk together, is a
+// few hundred bytes: a million of them fit where the buffers do.
+func TestMemoryOfSmallFiles(t *testing.T) {
+	const files, most, buffers = 40_000, 300, 3 << 20 // bytes; about 230 are used
+	if got := unsafe.Sizeof(inode{}); got > 80 {
+		t.Errorf("an inode takes %d bytes", got)
+	}
+	if got := unsafe.Sizeof(chunk{}); got > 80 {
+		t.Errorf("a chunk takes %d bytes", got)
+	}
+	for _, version := range []int{5, 6} {
+		before, end, done := live(), int64(0), 0
+		opt := Options{Version: version, Parallel: 1, Memory: 1} // the fewest buffers
+		opt.Progress = func(int64) {
+			if done++; done == files {
+				end = live()
+			}
+		}
+		_, res, _ := create(t, Tars(small(files)), opt)
+		if res.Files != files {
+			t.Errorf("v%d: files: got %d, want %d", version, res.Files, files)
+		}
+		got := float64(end-before-buffers) / files
+		if got > most {
+			t.Errorf("v%d: got %.0f bytes of memory for a file, want at most %d", version, got, most)
+		}
+		t.Logf("v%d: %.0f bytes of memory for a file", version, got)
+	}
+}
+
+func live() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
 // What a build keeps is bounded by the setting, not by the source.
 func TestMemoryBounded(t *testing.T) {
-	live := func() int64 {
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
 	const size, memory, rest = 32 << 20, 16 << 20, 80 << 20 // rest: decoders, encoders, tables
 	files := 8
 	if testing.Short() {

@@ -66,9 +66,9 @@ func Merge(ctx context.Context, layers []MergeLayer, out Output, opt Options) (*
 		m.compressor = layer.Tree.Info().Compressor
 		m.variable = m.variable || l.variable
 	}
-	m.tree, m.chunks = t, &s.chunks
+	m.tree, m.store = t, s
 	t.finish()
-	m.useBlobs(s.blobs)
+	m.useBlobs()
 	if opt.Prefetch == PrefetchFS {
 		m.prefetchPaths(opt.PrefetchPaths, opt.Warn)
 	}
@@ -165,10 +165,10 @@ func (m *model) write(set *outputSet) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.Write(bootstrap); err != nil {
+	if err := bootstrap.writeTo(f); err != nil {
 		return nil, err
 	}
-	res := &Result{Version: m.version, Bootstrap: set.Bootstrap, BootstrapSize: int64(len(bootstrap))}
+	res := &Result{Version: m.version, Bootstrap: set.Bootstrap, BootstrapSize: bootstrap.bytes()}
 	for _, b := range m.blobs {
 		res.Blobs = append(res.Blobs, b.id)
 	}

@@ -64,20 +64,20 @@ func (o *overlayer) dir(parts []string) (*inode, error) {
 			}
 			continue
 		}
-		n := dir.names[name]
+		n := dir.extra().get(name)
 		switch {
 		case n == nil:
 			n = newDir(dirMode)
-			dir.names[strings.Clone(name)] = n
+			dir.own.set(o.spelling.keep(name), n)
 		case n.isSymlink():
 			if follow++; follow > maxFollow {
 				return nil, errors.New("lies behind too many symbolic links")
 			}
-			if strings.HasPrefix(n.target, "/") {
+			if strings.HasPrefix(n.target(), "/") {
 				stack = stack[:1]
 			}
 			var link []string
-			for e := range strings.SplitSeq(n.target, "/") {
+			for e := range strings.SplitSeq(n.target(), "/") {
 				if e != "" && e != "." {
 					link = append(link, e)
 				}
@@ -90,7 +90,7 @@ func (o *overlayer) dir(parts []string) (*inode, error) {
 		case !n.isDir():
 			// What was a file becomes a directory with what the layer has below.
 			n = newDir(dirMode)
-			dir.names[name] = n
+			dir.own.set(name, n)
 		}
 		if len(stack) > maxDepth {
 			return nil, fmt.Errorf("lies more than %d directories deep", maxDepth)
@@ -132,18 +132,15 @@ func (o *overlayer) place(dir *inode, name string, n *inode) {
 	}
 	old := o.root
 	if dir != nil {
-		old = dir.names[name]
+		old = dir.extra().get(name)
 	}
 	hides := o.whiteouts == WhiteoutsOverlayfs && n.isDir() && opaque(n)
 	if hides {
 		o.clearOpaque(n)
 	}
 	if old == nil || !old.isDir() || !n.isDir() {
-		if n.isDir() && n.names == nil {
-			n.names = map[string]*inode{}
-		}
-		// A name alone does not keep the whole path, of which it is a part.
-		dir.names[strings.Clone(name)] = n
+		// The name is a part of the path, which it must not keep alive.
+		dir.own.set(o.spelling.keep(name), n)
 		return
 	}
 	if hides {
@@ -197,11 +194,11 @@ func (o *overlayer) clearOpaque(n *inode) {
 
 // hideName removes from dir what layers below that one have under the name.
 func hideName(dir *inode, name string, layer int32) {
-	n := dir.names[name]
+	n := dir.extra().get(name)
 	switch {
 	case n == nil:
 	case n.layer < layer:
-		delete(dir.names, name)
+		dir.own.remove(name)
 	case n.isDir():
 		hideLower(n, layer)
 	}
@@ -209,8 +206,8 @@ func hideName(dir *inode, name string, layer int32) {
 
 // hideLower removes from dir all that is of layers below that one.
 func hideLower(dir *inode, layer int32) {
-	for name := range dir.names {
-		hideName(dir, name, layer)
+	for _, e := range dir.children() {
+		hideName(dir, e.name, layer)
 	}
 }
 
@@ -227,7 +224,7 @@ func (o *overlayer) link(p, target string) error {
 	if err != nil {
 		return err
 	}
-	n := dir.names[parts[len(parts)-1]]
+	n := dir.extra().get(parts[len(parts)-1])
 	switch {
 	case n == nil:
 		return fmt.Errorf("hard link to %s, which is not there", target)
@@ -237,8 +234,8 @@ func (o *overlayer) link(p, target string) error {
 	return o.put(p, n)
 }
 
-// merge puts the whole tree below upper, whose directories still have maps,
-// on top of the tree.
+// merge puts the whole tree below upper, from whose directories nothing was
+// taken away, on top of the tree.
 func (o *overlayer) merge(upper *inode) {
 	o.stamp(upper)
 	o.place(nil, "", upper)
@@ -248,15 +245,16 @@ func (o *overlayer) merge(upper *inode) {
 // stamp marks all of upper as being of this layer.
 func (o *overlayer) stamp(n *inode) {
 	n.layer = o.layer
-	for _, c := range n.names {
-		o.stamp(c)
+	for _, e := range n.children() {
+		o.stamp(e.node)
 	}
 }
 
 func (o *overlayer) mergeDir(dir, upper *inode) {
-	// Whiteouts first: map order must not matter.
+	// Whiteouts first: the order must not matter.
 	for _, pass := range [...]bool{true, false} {
-		for name, n := range upper.names {
+		for _, e := range upper.children() {
+			name, n := e.name, e.node
 			if mark := o.marks(name, n); mark != pass {
 				continue
 			}
@@ -264,14 +262,14 @@ func (o *overlayer) mergeDir(dir, upper *inode) {
 				o.whiteout(dir, name, n)
 				continue
 			}
-			old := dir.names[name]
+			old := dir.extra().get(name)
 			if n.isDir() {
-				below := n.names
+				below := &extra{dirNames: dirNames{list: n.children()}}
 				if old == nil || !old.isDir() {
-					n.names = map[string]*inode{}
+					n.extra().dirNames = dirNames{}
 				}
 				o.place(dir, name, n)
-				o.mergeDir(dir.names[name], &inode{mode: n.mode, names: below})
+				o.mergeDir(dir.own.get(name), &inode{mode: n.mode, own: below})
 				continue
 			}
 			o.place(dir, name, n)

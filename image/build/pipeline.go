@@ -107,7 +107,7 @@ func newBuilder(ctx context.Context, opt *Options, out *outputSet) (*builder, er
 	}
 	coders := make([]*coder, opt.Parallel)
 	for i := range coders {
-		c, err := newCoder(opt.Compressor, opt.Level, opt.Digester)
+		c, err := opt.newCoder(opt.Compressor)
 		if err != nil {
 			return nil, err
 		}
@@ -204,9 +204,9 @@ func (b *builder) drain() error {
 }
 
 // chunkCount is the number of chunks that size bytes have.
-func (b *builder) chunkCount(size int64) int {
+func (b *builder) chunkCount(size int64) int64 {
 	c := int64(b.opt.ChunkSize)
-	return int((size + c - 1) / c)
+	return (size + c - 1) / c
 }
 
 // makeChunks makes room for the chunks of n. A size that asks for more than a
@@ -215,7 +215,7 @@ func (b *builder) makeChunks(n *inode, path string) error {
 	if err := b.fits(n, path); err != nil {
 		return err
 	}
-	n.chunks = make([]uint32, b.chunkCount(n.size))
+	n.makeChunks(b.chunkCount(n.size))
 	return nil
 }
 
@@ -236,7 +236,8 @@ func (b *builder) stream(n *inode, r io.Reader, path string) error {
 		return err
 	}
 	left := n.size
-	for i := range n.chunks {
+	chunks := n.chunks()
+	for i := range chunks {
 		size := int(min(left, int64(b.opt.ChunkSize)))
 		s, err := b.slotFor(size)
 		if err != nil {
@@ -246,7 +247,7 @@ func (b *builder) stream(n *inode, r io.Reader, path string) error {
 		if err := readFull(r, p, path); err != nil {
 			return err
 		}
-		s.add(n, &n.chunks[i], n.size-left, size)
+		s.add(n, &chunks[i], n.size-left, size)
 		left -= int64(size)
 	}
 	return nil
@@ -284,7 +285,8 @@ func (b *builder) file(n *inode, f filler, data []span, path string) error {
 		return err
 	}
 	c := int64(b.opt.ChunkSize)
-	for i := 0; i < len(n.chunks); {
+	chunks := n.chunks()
+	for i := 0; i < len(chunks); {
 		start := int64(i) * c
 		for len(data) > 0 && data[0].end <= start {
 			data = data[1:]
@@ -304,10 +306,10 @@ func (b *builder) file(n *inode, f filler, data []span, path string) error {
 		}
 		at, from := s.used, start
 		for {
-			s.add(n, &n.chunks[i], start, int(end-start))
+			s.add(n, &chunks[i], start, int(end-start))
 			i++
 			start, end = end, min(end+c, n.size)
-			if i == len(n.chunks) || end > data[0].end || s.used+int(end-start) > len(s.in) {
+			if i == len(chunks) || end > data[0].end || s.used+int(end-start) > len(s.in) {
 				break
 			}
 		}
@@ -319,7 +321,7 @@ func (b *builder) file(n *inode, f filler, data []span, path string) error {
 // hole gives chunk i of n, which is size zeros, its place.
 func (b *builder) hole(n *inode, i, size int) error {
 	if b.opt.NullHoles {
-		n.chunks[i] = holeChunk
+		n.chunks()[i] = holeChunk
 		return nil
 	}
 	s, err := b.slotFor(size)
@@ -327,7 +329,7 @@ func (b *builder) hole(n *inode, i, size int) error {
 		return err
 	}
 	clear(s.in[s.used : s.used+size])
-	s.add(n, &n.chunks[i], int64(i)*int64(b.opt.ChunkSize), size)
+	s.add(n, &n.chunks()[i], int64(i)*int64(b.opt.ChunkSize), size)
 	return nil
 }
 
@@ -372,7 +374,7 @@ func (b *builder) process(s *slot, c *coder) error {
 
 // batched reports whether p is stored together with other small chunks.
 func (b *builder) batched(p *piece) bool {
-	return b.opt.BatchSize != 0 && len(p.node.chunks) == 1 && p.to-p.at < int(b.opt.BatchSize/2)
+	return b.opt.BatchSize != 0 && len(p.node.chunks()) == 1 && p.to-p.at < int(b.opt.BatchSize/2)
 }
 
 func (b *builder) runWriter() {
@@ -443,7 +445,7 @@ func (b *builder) put(s *slot, i int) (uint32, error) {
 			return 0, err
 		}
 	}
-	c := chunk{digest: p.digest, uncompSize: uint32(len(plain)), fileOff: uint64(p.off), blob: w.blob}
+	c := chunk{digest: p.digest, uncompSize: uint32(len(plain)), fileOff: uint64(p.off), blob: w.blob.at}
 	if err := w.named(w.append(&c, plain, p.comp, batched)); err != nil {
 		return 0, err
 	}

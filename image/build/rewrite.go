@@ -96,7 +96,7 @@ func (r *rewriter) store(at uint32, from *storage.Chunk, plain []byte) (uint32, 
 		}
 	}
 	c := chunk{
-		digest: from.Digest.Sum, uncompSize: uint32(len(plain)), fileOff: r.b.store.chunks.at(at).fileOff, blob: r.w.blob,
+		digest: from.Digest.Sum, uncompSize: uint32(len(plain)), fileOff: r.b.store.chunks.at(at).fileOff, blob: r.w.blob.at,
 	}
 	if from.Flags&storage.HasDigest == 0 || from.Digest.Algorithm != r.b.opt.Digester {
 		c.digest = r.w.coder.digest(plain)
@@ -128,8 +128,8 @@ func (r *rewriter) finish(m *model, set *outputSet, features rafs.BlobFeatures) 
 		}
 		written = append(written, b)
 	}
-	m.chunks = &r.b.store.chunks
-	m.useBlobs(r.b.store.blobs)
+	m.store = r.b.store
+	m.useBlobs()
 	res, err := m.write(set)
 	if err != nil {
 		return nil, err
@@ -162,7 +162,7 @@ func Optimize(ctx context.Context, tree image.Tree, blobs storage.Backend, hot [
 				opt.Warn(fmt.Sprintf("%s is not in the image", h.Path))
 				continue
 			}
-			if !n.isRegular() || len(n.chunks) == 0 {
+			if !n.isRegular() || len(n.chunks()) == 0 {
 				continue
 			}
 			if !listed[n] {
@@ -175,9 +175,10 @@ func Optimize(ctx context.Context, tree image.Tree, blobs storage.Backend, hot [
 		}
 		// A chunk that was moved is moved for all files that have it.
 		return m.tree.walk(func(_ string, n *inode) error {
-			for i, at := range n.chunks {
+			list := n.chunks()
+			for i, at := range list {
 				if to, ok := r.moved[at]; ok {
-					n.chunks[i] = to
+					list[i] = to
 				}
 			}
 			return nil
@@ -195,7 +196,7 @@ func (r *rewriter) hot(n *inode, h Hot) error {
 		end = h.Offset + h.Length
 	}
 	start := int64(0)
-	for _, at := range n.chunks {
+	for _, at := range n.chunks() {
 		next := start + int64(r.b.opt.ChunkSize)
 		if at != holeChunk && r.l.variable {
 			next = start + int64(r.b.store.chunks.at(at).uncompSize)
@@ -231,7 +232,8 @@ func Compact(ctx context.Context, tree image.Tree, blobs storage.Backend, c Comp
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			for i, at := range n.chunks {
+			list := n.chunks()
+			for i, at := range list {
 				if at == holeChunk || !leave[r.b.store.chunks.at(at).blob] {
 					continue
 				}
@@ -239,19 +241,20 @@ func Compact(ctx context.Context, tree image.Tree, blobs storage.Backend, c Comp
 				if err != nil {
 					return &Error{Op: "read", Path: path, Err: err}
 				}
-				n.chunks[i] = to
+				list[i] = to
 			}
 			return nil
 		})
 	})
 }
 
-// littleUsed returns the blobs that are to be given up.
-func (r *rewriter) littleUsed(m *model, c *CompactOptions) map[*blob]bool {
-	used := map[*blob]int64{}
+// littleUsed returns the blobs that are to be given up, by their positions in
+// the store.
+func (r *rewriter) littleUsed(m *model, c *CompactOptions) map[uint32]bool {
+	used := map[uint32]int64{}
 	seen := map[uint32]bool{}
 	m.tree.walk(func(_ string, n *inode) error {
-		for _, at := range n.chunks {
+		for _, at := range n.chunks() {
 			if at != holeChunk && !seen[at] {
 				seen[at] = true
 				used[r.b.store.chunks.at(at).blob] += int64(r.b.store.chunks.at(at).compSize)
@@ -259,14 +262,15 @@ func (r *rewriter) littleUsed(m *model, c *CompactOptions) map[*blob]bool {
 		}
 		return nil
 	})
-	leave := map[*blob]bool{}
-	for b, n := range used {
+	leave := map[uint32]bool{}
+	for at, n := range used {
+		b := r.b.store.blobs[at]
 		whole := int64(b.dataSize)
 		if b.info.Features&rafs.BlobBatch != 0 {
 			whole = 0 // chunks in batches have no stored size of their own: such blobs stay
 		}
 		stays := c.MaxSize > 0 && int64(b.dataSize) > c.MaxSize
-		leave[b] = whole > 0 && !stays && float64(n)/float64(whole) < c.MinUsedRatio
+		leave[at] = whole > 0 && !stays && float64(n)/float64(whole) < c.MinUsedRatio
 	}
 	return leave
 }

@@ -178,9 +178,11 @@ func (t *tarReader) entry(h *tar.Header) error {
 		n.mode |= syscall.S_IFDIR
 	case tar.TypeSymlink:
 		n.mode |= syscall.S_IFLNK
-		if n.target = h.Linkname; len(n.target) > maxTarget || n.target == "" || strings.IndexByte(n.target, 0) >= 0 {
-			return fail(fmt.Errorf("symbolic link with a target of %d bytes", len(n.target)))
+		to := h.Linkname
+		if len(to) > maxTarget || to == "" || strings.IndexByte(to, 0) >= 0 {
+			return fail(fmt.Errorf("symbolic link with a target of %d bytes", len(to)))
 		}
+		n.extra().target = to
 	case tar.TypeChar:
 		n.mode |= syscall.S_IFCHR
 	case tar.TypeBlock:

@@ -73,7 +73,7 @@ func (b *builder) newTarfs(r io.Reader) (*tarfs, error) {
 	t.blob.info = rafs.BlobInfo{
 		ChunkSize: b.opt.ChunkSize, Digester: uint32(b.opt.Digester), Features: rafs.BlobTarfs | rafs.BlobCapTarTOC,
 	}
-	b.store.blobs = append(b.store.blobs, t.blob)
+	b.store.addBlob(t.blob)
 	return t, err
 }
 
@@ -99,11 +99,12 @@ func (t *tarfs) place(b *builder, n *inode, _ io.Reader, path string) error {
 		return err
 	}
 	left := uint64(n.size)
-	for i := range n.chunks {
+	chunks := n.chunks()
+	for i := range chunks {
 		size := min(left, uint64(b.opt.ChunkSize))
 		off := uint64(t.off) + uint64(i)*uint64(b.opt.ChunkSize)
-		n.chunks[i] = b.store.add(&chunk{
-			blob: t.blob, compOff: off, uncompOff: off, compSize: uint32(size), uncompSize: uint32(size),
+		chunks[i] = b.store.add(&chunk{
+			blob: t.blob.at, compOff: off, uncompOff: off, compSize: uint32(size), uncompSize: uint32(size),
 			index: t.blob.info.ChunkCount % rafs.MaxChunks, fileOff: uint64(i) * uint64(b.opt.ChunkSize),
 		}, false)
 		t.blob.info.ChunkCount++
@@ -112,7 +113,7 @@ func (t *tarfs) place(b *builder, n *inode, _ io.Reader, path string) error {
 	if t.blob.info.ChunkCount > rafs.MaxChunks {
 		return fmt.Errorf("more than %d chunks: choose a larger chunk size", rafs.MaxChunks)
 	}
-	b.stats.chunks += uint64(len(n.chunks))
+	b.stats.chunks += uint64(len(chunks))
 	return nil
 }
 

@@ -67,7 +67,7 @@ func (b *builder) newTargz(r io.Reader) (*targz, error) {
 		return nil, errors.New("an image that refers to a tar.gz is made of one: make one of each layer and merge them")
 	}
 	// The table is compressed with zstd whatever the chunks are.
-	c, err := newCoder(storage.Zstd, b.opt.Level, b.opt.Digester)
+	c, err := b.opt.newCoder(storage.Zstd)
 	if err != nil {
 		return nil, err
 	}
@@ -79,9 +79,9 @@ func (b *builder) newTargz(r io.Reader) (*targz, error) {
 	if b.opt.TOC {
 		z.blob.info.Features |= rafs.BlobTarHeader | rafs.BlobTOC | rafs.BlobInlinedChunkDigest
 	}
-	z.index = &blobWriter{opt: b.opt, blob: z.blob, hash: sha256.New(), coder: c}
+	z.index = &blobWriter{opt: b.opt, blob: z.blob, chunks: &b.store.chunks, hash: sha256.New(), coder: c}
 	z.borders = seek.NewBorders(io.TeeReader(r, (*targzInput)(z)))
-	b.store.blobs = append(b.store.blobs, z.blob)
+	b.store.addBlob(z.blob)
 	b.targz = z
 	return z, nil
 }
@@ -109,7 +109,8 @@ func (z *targz) place(b *builder, n *inode, r io.Reader, path string) error {
 		z.buf = make([]byte, b.opt.ChunkSize)
 	}
 	left := n.size
-	for i := range n.chunks {
+	chunks := n.chunks()
+	for i := range chunks {
 		p := z.buf[:min(left, int64(len(z.buf)))]
 		from := z.off
 		if err := readFull(r, p, path); err != nil {
@@ -123,12 +124,12 @@ func (z *targz) place(b *builder, n *inode, r io.Reader, path string) error {
 			b.stats.dedupSize += int64(len(p))
 		} else {
 			var err error
-			c := chunk{digest: digest, blob: z.blob, uncompSize: uint32(len(p)), fileOff: uint64(n.size - left)}
+			c := chunk{digest: digest, blob: z.blob.at, uncompSize: uint32(len(p)), fileOff: uint64(n.size - left)}
 			if at, err = z.add(b, &c, from); err != nil {
 				return err
 			}
 		}
-		n.chunks[i] = at
+		chunks[i] = at
 		left -= int64(len(p))
 		b.opt.Progress(int64(len(p)))
 	}
@@ -155,10 +156,9 @@ func (z *targz) add(b *builder, c *chunk, from int64) (uint32, error) {
 	c.index, c.flags = info.ChunkCount, rafs.ChunkCompressed
 	c.compOff, c.compSize = uint64(start.In), uint32(z.borders.Consumed()-start.In)
 	c.uncompOff = z.index.uncomp
-	c.batchContext, c.batchOff = uint32(z.index.contexts), uint32(from-z.cur.Base)
 	info.ChunkCount++
 	z.index.uncomp = align64(z.index.uncomp+uint64(c.uncompSize), blobAlign)
-	z.index.addMeta(c)
+	z.index.addMeta(c, uint32(z.index.contexts), uint32(from-z.cur.Base))
 	return b.store.add(c, true), nil
 }
 
@@ -222,7 +222,7 @@ func (z *targz) writeIndex(b *builder, res *Result) error {
 	if err := w.metaSections(); err != nil {
 		return err
 	}
-	z.blob.batches, w.table = nil, nil
+	z.blob.batches = nil
 	id := z.blob.id
 	done, err := w.end()
 	if err != nil {

@@ -21,33 +21,98 @@ const (
 const holeChunk = ^uint32(0)
 
 // inode is one file of the tree under construction. Names are in the
-// directories that hold it, so a hard link is the same inode twice.
+// directories that hold it, so a hard link is the same inode twice. A source
+// can have millions of them: what few kinds of files need lies elsewhere, so
+// that an inode takes 80 bytes.
 type inode struct {
-	mode      uint32 // as st_mode
+	size      int64 // regular files: bytes
+	mtime     int64
+	xattrs    *xattrSet // nil: none
+	own       *extra    // of a directory or symlink; see inode.extra
+	list      *[]uint32 // of a regular file with several chunks; see inode.chunks
+	mode      uint32    // as st_mode
 	uid, gid  uint32
 	rdev      uint32 // Linux "new encoding"
 	mtimeNsec uint32
-	mtime     int64
-	size      int64 // regular files: bytes
-	target    string
-	xattrs    *xattrSet // nil: none
-	layer     int32     // topmost layer that had it or something below it
+	layer     int32 // topmost layer that had it or something below it
 
-	names    map[string]*inode // directories, while the tree grows
-	children []entry           // directories, once finish has run, by name
-	chunks   []uint32          // regular files: positions in store.chunks, or holeChunk
+	one [1]uint32 // the chunk of a regular file that has one
 
 	// What the layout passes set.
 	links uint32 // names that it has; for a directory as st_nlink
 	ino   uint32 // sequential number, 1 for the root
-	off   uint64 // v6: place relative to the start of the inodes
-	data  uint64 // v6: place of the data blocks of a directory or symlink
+	off   uint32 // v6: place relative to the start of the inodes
 }
 
-// entry is a name in a directory.
-type entry struct {
-	name string
-	node *inode
+// extra is what only directories and symlinks have.
+type extra struct {
+	target string // of a symlink
+	dirNames
+	parent *inode // of a directory, once the layout is made
+	data   uint64 // v6: place of the data blocks
+}
+
+// extra returns the fields that n, a directory or symlink, has of its own.
+func (n *inode) extra() *extra {
+	if n.own == nil {
+		n.own = new(extra)
+	}
+	return n.own
+}
+
+// target is where a symlink leads.
+func (n *inode) target() string {
+	if n.own == nil {
+		return ""
+	}
+	return n.own.target
+}
+
+// children are the entries of a directory, by name once the tree is finished.
+// Of other files there are none.
+func (n *inode) children() []entry {
+	if n.own == nil {
+		return nil
+	}
+	return n.own.list
+}
+
+// single is the list of all files that have one chunk, which is in the inode.
+var single = new([]uint32)
+
+// chunks are the positions in store.chunks of what a regular file consists
+// of, or holeChunk. They are the inode's own: a change is kept.
+func (n *inode) chunks() []uint32 {
+	switch n.list {
+	case nil:
+		return nil
+	case single:
+		return n.one[:]
+	}
+	return *n.list
+}
+
+// setChunks gives n its chunks.
+func (n *inode) setChunks(list []uint32) {
+	switch len(list) {
+	case 0:
+		n.list = nil
+	case 1:
+		n.list, n.one[0] = single, list[0]
+	default:
+		n.list = &list
+	}
+}
+
+// makeChunks gives n room for that many chunks, and returns it.
+func (n *inode) makeChunks(count int64) []uint32 {
+	if count > 1 {
+		list := make([]uint32, count)
+		n.list = &list
+	} else if count == 1 {
+		n.list = single
+	}
+	return n.chunks()
 }
 
 func (n *inode) kind() uint32    { return n.mode & syscall.S_IFMT }
@@ -86,6 +151,7 @@ func (s *xattrSet) get(name string) (string, bool) {
 type tree struct {
 	root      *inode
 	xattrSets map[string]*xattrSet
+	spelling  spelling
 	warn      func(string)
 }
 
@@ -97,7 +163,7 @@ func newTree(warn func(string)) *tree {
 }
 
 func newDir(mode uint32) *inode {
-	return &inode{mode: mode, names: map[string]*inode{}}
+	return &inode{mode: mode}
 }
 
 // setXattrs gives n the attributes, sorted and shared with other inodes that
@@ -161,22 +227,15 @@ func (t *tree) shared(sorted []xattr) *xattrSet {
 // counts once) and the number of names, the root being one.
 func (t *tree) finish() (inodes []*inode, names uint64) {
 	t.root.links = 0
-	clearLinks(t.root)
+	inodes = make([]*inode, 0, 1+clearLinks(t.root))
 	t.root.ino = 1
 	t.root.links = 2
 	inodes = append(inodes, t.root)
 	names = 1
 	var number func(dir *inode)
 	number = func(dir *inode) {
-		if dir.names != nil {
-			dir.children = make([]entry, 0, len(dir.names))
-			for name, n := range dir.names {
-				dir.children = append(dir.children, entry{name, n})
-			}
-			slices.SortFunc(dir.children, func(a, b entry) int { return cmp.Compare(a.name, b.name) })
-			dir.names = nil
-		}
-		for _, e := range dir.children {
+		dir.extra().sort()
+		for _, e := range dir.children() {
 			names++
 			if e.node.links == 0 {
 				inodes = append(inodes, e.node)
@@ -188,7 +247,7 @@ func (t *tree) finish() (inodes []*inode, names uint64) {
 				dir.links++
 			}
 		}
-		for _, e := range dir.children {
+		for _, e := range dir.children() {
 			if e.node.isDir() {
 				number(e.node)
 			}
@@ -198,19 +257,20 @@ func (t *tree) finish() (inodes []*inode, names uint64) {
 	return inodes, names
 }
 
-func clearLinks(dir *inode) {
-	clear := func(n *inode) {
-		n.links = 0
-		if n.isDir() {
-			clearLinks(n)
+// clearLinks forgets the links of all that is below dir, and returns how many
+// names that has.
+func clearLinks(dir *inode) (names int) {
+	for _, e := range dir.children() {
+		if e.node == nil {
+			continue
+		}
+		names++
+		e.node.links = 0
+		if e.node.isDir() {
+			names += clearLinks(e.node)
 		}
 	}
-	for _, n := range dir.names {
-		clear(n)
-	}
-	for _, e := range dir.children {
-		clear(e.node)
-	}
+	return names
 }
 
 // walk calls f for every name below dir in the order of the numbers: the
@@ -218,12 +278,12 @@ func clearLinks(dir *inode) {
 func (t *tree) walk(f func(path string, n *inode) error) error {
 	var rec func(dir *inode, prefix string) error
 	rec = func(dir *inode, prefix string) error {
-		for _, e := range dir.children {
+		for _, e := range dir.children() {
 			if err := f(prefix+e.name, e.node); err != nil {
 				return err
 			}
 		}
-		for _, e := range dir.children {
+		for _, e := range dir.children() {
 			if e.node.isDir() {
 				if err := rec(e.node, prefix+e.name+"/"); err != nil {
 					return err

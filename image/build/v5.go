@@ -1,8 +1,12 @@
 package build
 
 import (
+	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 
 	"github.com/sluicefs/sluice/image/rafs"
 )
@@ -29,21 +33,28 @@ type v5Name struct {
 	parent uint32
 	child  uint32 // number of the first child of a directory
 	again  bool   // the inode had a name before
-	off    uint64
 	digest [32]byte
 }
 
 // v5Image is the layout of a v5 bootstrap.
 type v5Image struct {
 	*model
-	names []v5Name // by number, which counts from 1
-	out   []byte
+	names  []v5Name // by number, which counts from 1
+	inodes []*inode
+	head   []byte // what stands before the records
+	size   uint64
 }
 
-// encodeV5 returns the v5 bootstrap of m.
-func encodeV5(m *model) ([]byte, error) {
-	inodes, _ := m.tree.finish()
-	v := &v5Image{model: m, names: []v5Name{{node: m.tree.root, name: "/"}}}
+// encodeV5 lays out the v5 bootstrap of m.
+func encodeV5(m *model) (*v5Image, error) {
+	inodes, names := m.tree.finish()
+	v := &v5Image{model: m, inodes: inodes, names: make([]v5Name, 1, names)}
+	v.names[0] = v5Name{node: m.tree.root, name: "/"}
+	for _, n := range v.inodes {
+		if slices.Contains(n.chunks(), holeChunk) {
+			return nil, errors.New("a hole without a chunk is not supported in RAFS v5")
+		}
+	}
 	v.number(0, map[*inode]bool{})
 
 	le := binary.LittleEndian
@@ -62,23 +73,24 @@ func encodeV5(m *model) ([]byte, error) {
 	}
 	blobTableSize := align64(uint64(len(blobs)), 8)
 	ext := blobTable + blobTableSize
-	size := ext + v5ExtBlob*uint64(len(m.blobs))
+	v.head = make([]byte, ext+v5ExtBlob*uint64(len(m.blobs)))
+	size := uint64(len(v.head))
 	for i := range v.names {
-		v.names[i].off = size
+		le.PutUint32(v.head[table+4*uint64(i):], uint32(size>>3))
 		size += v.recordSize(&v.names[i])
 	}
+	v.size = size
 	if size >= v5MaxSize {
 		return nil, fmt.Errorf("the bootstrap would have %d bytes, the limit is %d", size, int64(v5MaxSize)-1)
 	}
 	v.digest(0)
-	v.out = make([]byte, size)
-	o := v.out
+	o := v.head
 	le.PutUint32(o, v5Magic)
 	le.PutUint32(o[4:], v5Version)
 	le.PutUint32(o[8:], v5SuperSize)
 	le.PutUint32(o[12:], m.chunkSize)
-	le.PutUint64(o[16:], uint64(m.superFlags(inodes)&^rafs.InlinedChunkDigest))
-	le.PutUint64(o[24:], uint64(len(inodes)))
+	le.PutUint64(o[16:], uint64(m.superFlags(v.inodes)&^rafs.InlinedChunkDigest))
+	le.PutUint64(o[24:], uint64(len(v.inodes)))
 	le.PutUint64(o[32:], table)
 	le.PutUint64(o[40:], prefetch)
 	le.PutUint64(o[48:], blobTable)
@@ -88,9 +100,6 @@ func encodeV5(m *model) ([]byte, error) {
 	le.PutUint32(o[68:], uint32(len(m.blobs)))
 	if len(m.blobs) > 0 {
 		le.PutUint64(o[72:], ext)
-	}
-	for i := range v.names {
-		le.PutUint32(o[table+4*uint64(i):], uint32(v.names[i].off>>3))
 	}
 	for i, n := range m.prefetch {
 		le.PutUint32(o[prefetch+4*uint64(i):], n.ino)
@@ -103,12 +112,23 @@ func encodeV5(m *model) ([]byte, error) {
 		le.PutUint64(p[8:], b.info.UncompressedSize)
 		le.PutUint64(p[16:], b.info.CompressedSize)
 	}
+	return v, nil
+}
+
+func (v *v5Image) bytes() int64 { return int64(v.size) }
+
+// writeTo writes the bootstrap.
+func (v *v5Image) writeTo(to io.Writer) error {
+	w := bufio.NewWriterSize(to, 1<<16)
+	w.Write(v.head)
+	var buf []byte
 	for i := range v.names {
-		if err := v.write(&v.names[i]); err != nil {
-			return nil, err
-		}
+		n := &v.names[i]
+		buf = append(buf[:0], make([]byte, v.recordSize(n))...)
+		v.put(buf, n)
+		w.Write(buf)
 	}
-	return v.out, nil
+	return w.Flush()
 }
 
 // number appends the names below names[at]: all of one directory, then those
@@ -118,7 +138,7 @@ func (v *v5Image) number(at int, seen map[*inode]bool) {
 	dir.ino = uint32(at + 1)
 	first := len(v.names)
 	v.names[at].child = uint32(first + 1)
-	for _, e := range dir.children {
+	for _, e := range dir.children() {
 		again := seen[e.node]
 		if !again && e.node.links > 1 && !e.node.isDir() {
 			seen[e.node] = true
@@ -128,7 +148,7 @@ func (v *v5Image) number(at int, seen map[*inode]bool) {
 		}
 		v.names = append(v.names, v5Name{node: e.node, name: e.name, parent: uint32(at + 1), again: again})
 	}
-	for i, e := range dir.children {
+	for i, e := range dir.children() {
 		if e.node.isDir() {
 			v.number(first+i, seen)
 		}
@@ -147,11 +167,11 @@ func v5XattrSize(n *inode) (size uint64) {
 }
 
 func (v *v5Image) recordSize(n *v5Name) uint64 {
-	size := v5InodeSize + align64(uint64(len(n.name)), 8) + align64(uint64(len(n.node.target)), 8)
+	size := v5InodeSize + align64(uint64(len(n.name)), 8) + align64(uint64(len(n.node.target())), 8)
 	if n.node.xattrs != nil {
 		size += 8 + align64(v5XattrSize(n.node), 8)
 	}
-	return size + rafs.ChunkInfoSize*uint64(len(n.node.chunks))
+	return size + rafs.ChunkInfoSize*uint64(len(n.node.chunks()))
 }
 
 // digest sets the digests of names[at] and of all below it: of a file over
@@ -161,28 +181,26 @@ func (v *v5Image) digest(at int) {
 	var of []byte
 	switch {
 	case n.node.isDir():
-		for i := range n.node.children {
+		for i := range n.node.children() {
 			child := int(n.child) - 1 + i
 			v.digest(child)
 			of = append(of, v.names[child].digest[:]...)
 		}
 	case n.node.isRegular():
-		for _, c := range n.node.chunks {
-			if c != holeChunk {
-				of = append(of, v.chunks.at(c).digest[:]...)
-			}
+		for _, c := range n.node.chunks() {
+			of = append(of, v.store.chunks.at(c).digest[:]...)
 		}
 	case n.node.isSymlink():
-		of = []byte(n.node.target)
+		of = []byte(n.node.target())
 	}
 	n.digest = digestOf(v.digester, of)
 }
 
-// write writes the record of one name.
-func (v *v5Image) write(n *v5Name) error {
+// put puts the record of one name into p, which is zeros.
+func (v *v5Image) put(p []byte, n *v5Name) {
 	le := binary.LittleEndian
-	p, node := v.out[n.off:], n.node
-	flags, size, children := uint64(0), uint64(node.size), uint32(len(node.chunks))
+	node := n.node
+	flags, size, children := uint64(0), uint64(node.size), uint32(len(node.chunks()))
 	xattrs := uint64(0)
 	if node.xattrs != nil {
 		flags |= v5FlagXattr
@@ -191,10 +209,10 @@ func (v *v5Image) write(n *v5Name) error {
 	switch {
 	case node.isSymlink():
 		flags |= v5FlagSymlink
-		size = uint64(len(node.target))
+		size = uint64(len(node.target()))
 	case node.isDir():
-		size, children = 0, uint32(len(node.children))
-		for _, e := range node.children {
+		size, children = 0, uint32(len(node.children()))
+		for _, e := range node.children() {
 			size += uint64(len(e.name) + 8)
 		}
 		size = max(align64(size, 4096), 4096)
@@ -219,7 +237,7 @@ func (v *v5Image) write(n *v5Name) error {
 	}
 	le.PutUint32(p[96:], children)
 	le.PutUint16(p[100:], uint16(len(n.name)))
-	le.PutUint16(p[102:], uint16(len(node.target)))
+	le.PutUint16(p[102:], uint16(len(node.target())))
 	le.PutUint32(p[104:], node.rdev)
 	if !v.repeatable || node != v.tree.root {
 		le.PutUint32(p[108:], node.mtimeNsec)
@@ -227,8 +245,8 @@ func (v *v5Image) write(n *v5Name) error {
 	}
 	copy(p[v5InodeSize:], n.name)
 	p = p[v5InodeSize+align64(uint64(len(n.name)), 8):]
-	copy(p, node.target)
-	p = p[align64(uint64(len(node.target)), 8):]
+	copy(p, node.target())
+	p = p[align64(uint64(len(node.target())), 8):]
 	if node.xattrs != nil {
 		le.PutUint64(p, v5XattrSize(node))
 		at := p[8:8]
@@ -240,16 +258,12 @@ func (v *v5Image) write(n *v5Name) error {
 		}
 		p = p[8+xattrs:]
 	}
-	at, off := p[:0], uint64(0)
-	for _, c := range node.chunks {
-		if c == holeChunk {
-			return fmt.Errorf("a hole without a chunk (in %s) is not supported in RAFS v5", n.name)
-		}
-		c := v.chunks.at(c)
-		r := c.record(uint32(c.blob.table))
+	list, off := p[:0], uint64(0)
+	for _, at := range node.chunks() {
+		c := v.store.chunks.at(at)
+		r := c.record(uint32(v.store.of(c).table))
 		r.FileOffset = off
 		off += uint64(r.UncompressedSize)
-		at = r.Append(at)
+		list = r.Append(list)
 	}
-	return nil
 }

@@ -1,8 +1,10 @@
 package build
 
 import (
+	"bufio"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math/bits"
 
 	"github.com/sluicefs/sluice/image/erofs"
@@ -24,7 +26,7 @@ const (
 type model struct {
 	version    int // of RAFS
 	tree       *tree
-	chunks     *chunkVec
+	store      *store
 	blobs      []*blob // the blob table
 	chunkSize  uint32
 	compressor storage.Compressor
@@ -34,6 +36,8 @@ type model struct {
 	tarfs      bool     // 512-byte blocks
 	variable   bool     // v5: the chunks of a file have different sizes
 	plain      bool     // EROFS in one file: no RAFS tables, no devices; the data follows
+	flat       []uint64 // plain: places of the chunks in that data, in blocks from 1; 0: no file has it
+	flatBlocks uint64   // plain: blocks of that data
 	prefetch   []*inode // files and directories, in order
 }
 
@@ -78,12 +82,16 @@ type v6Image struct {
 	block  uint64 // bytes
 	inodes []*inode
 	space  space
+	names  uint64 // the root's among them
 	meta   uint64 // offset that nids count from
 	end    uint64 // size of the bootstrap
+
+	blobTable, chunkTable uint64 // offsets
+	buf                   []byte // of writeInode
 }
 
-// encodeV6 returns the bootstrap of m.
-func encodeV6(m *model) ([]byte, error) {
+// encodeV6 lays out the bootstrap of m.
+func encodeV6(m *model) (*v6Image, error) {
 	if len(m.blobs) > v6MaxDevices {
 		return nil, fmt.Errorf("%d blobs are more than the %d that RAFS v6 has room for", len(m.blobs), v6MaxDevices)
 	}
@@ -94,64 +102,99 @@ func encodeV6(m *model) ([]byte, error) {
 	if m.tarfs {
 		v.block = 512
 	}
-	inodes, names := m.tree.finish()
-	v.inodes = inodes
-	for _, n := range inodes {
-		n.off, n.data = 0, 0
+	v.inodes, v.names = m.tree.finish()
+	for _, n := range v.inodes {
+		n.off = 0
 	}
 
 	// The first block stays empty, so that no inode has nid 0.
 	v.space = space{block: v.block, cursor: v6Block}
-	if err := v.place(m.tree.root, true); err != nil {
-		return nil, err
+	v.place(m.tree.root, m.tree.root)
+	v.blobTable = align64(v6DeviceTable+uint64(v.devices())*erofs.DeviceSlotSize, v6Block)
+	v.meta = align64(v.blobTable+v.blobTableSize()+v.prefetchSize(), v6Block)
+	v.chunkTable = align64(v.meta+v.space.cursor, v6Block)
+	v.end = align64(v.chunkTable+v.records()*rafs.ChunkInfoSize, v6Block)
+	if v.end >= v6MaxSize {
+		return nil, fmt.Errorf("the bootstrap would have %d bytes, the limit is %d", v.end, v6MaxSize-1)
 	}
-	devices := len(m.blobs)
-	if m.plain {
-		devices = 0
-	}
-	blobTable := align64(v6DeviceTable+uint64(devices)*erofs.DeviceSlotSize, v6Block)
-	blobTableSize := uint64(devices) * rafs.BlobInfoSize
-	prefetchSize := uint64(len(m.prefetch)) * 4
-	v.meta = align64(blobTable+blobTableSize+prefetchSize, v6Block)
-	chunkTable := align64(v.meta+v.space.cursor, v6Block)
-	chunkTableSize := v.records() * rafs.ChunkInfoSize
-	size := align64(chunkTable+chunkTableSize, v6Block)
-	if size >= v6MaxSize {
-		return nil, fmt.Errorf("the bootstrap would have %d bytes, the limit is %d", size, v6MaxSize-1)
-	}
-	v.end = size
-	out := make([]byte, size)
-	if err := v.writeInodes(out); err != nil {
-		return nil, err
-	}
-	super := erofs.Super{
-		BlockBits: uint8(bits.TrailingZeros64(v.block)), RootNID: uint16(v.nid(m.tree.root)),
-		Inodes: names, MetaBlock: uint32(v.meta / v.block), Incompat: erofs.IncompatChunked,
-	}
-	if m.plain {
-		super.Blocks = uint32((size + m.flatSize()) / v.block)
-	} else {
-		super.Compat, super.Incompat = erofs.CompatRAFS, erofs.IncompatChunked|erofs.IncompatDevices
-		super.Devices, super.DeviceSlot = uint16(devices), v6DeviceTable/erofs.DeviceSlotSize
-		super.Blocks = uint32(v.mapBlobs(out[v6DeviceTable:v6DeviceTable], size))
-		ext := rafs.ExtSuper{
-			Flags: m.superFlags(inodes), BlobTableOffset: blobTable, BlobTableSize: uint32(blobTableSize),
-			ChunkSize: m.chunkSize, ChunkTableOffset: chunkTable, ChunkTableSize: chunkTableSize,
-			PrefetchSize: uint32(prefetchSize),
-		}
-		if prefetchSize > 0 {
-			ext.PrefetchOffset = blobTable + blobTableSize
-		}
-		ext.Append(out[rafs.ExtSuperOffset:rafs.ExtSuperOffset])
-		v.writeTables(out[blobTable:blobTable], out[chunkTable:chunkTable])
-	}
-	super.Append(out[erofs.SuperOffset:erofs.SuperOffset])
-	return out, nil
+	return v, nil
 }
 
-// writeTables writes the blob table with the prefetch table behind it, and
+func (v *v6Image) bytes() int64 { return int64(v.end) }
+
+// devices is the length of the device table.
+func (v *v6Image) devices() int {
+	if v.plain {
+		return 0
+	}
+	return len(v.blobs)
+}
+
+func (v *v6Image) blobTableSize() uint64 { return uint64(v.devices()) * rafs.BlobInfoSize }
+func (v *v6Image) prefetchSize() uint64  { return uint64(len(v.prefetch)) * 4 }
+
+// writeTo writes the bootstrap: what stands before the inodes, the inodes and
 // the chunk table.
-func (v *v6Image) writeTables(blobs, chunks []byte) {
+func (v *v6Image) writeTo(to io.Writer) error {
+	w := &padder{w: bufio.NewWriterSize(to, 1<<16)}
+	w.Write(v.head())
+	v.writeInodes(w)
+	w.pad(v.chunkTable)
+	v.writeRecords(w)
+	w.pad(v.end)
+	return w.w.Flush()
+}
+
+// padder counts what is written. Errors show at the end.
+type padder struct {
+	w   *bufio.Writer
+	off uint64
+}
+
+func (p *padder) Write(b []byte) (int, error) {
+	p.off += uint64(len(b))
+	return p.w.Write(b)
+}
+
+var zeros [v6Block]byte
+
+// pad writes zeros up to the offset to, which is not behind.
+func (p *padder) pad(to uint64) {
+	for p.off < to {
+		p.Write(zeros[:min(to-p.off, v6Block)])
+	}
+}
+
+// head returns what stands before the inodes.
+func (v *v6Image) head() []byte {
+	out := make([]byte, v.meta)
+	super := erofs.Super{
+		BlockBits: uint8(bits.TrailingZeros64(v.block)), RootNID: uint16(v.nid(v.tree.root)),
+		Inodes: v.names, MetaBlock: uint32(v.meta / v.block), Incompat: erofs.IncompatChunked,
+	}
+	if v.plain {
+		super.Blocks = uint32((v.end + v.flatSize()) / v.block)
+	} else {
+		super.Compat, super.Incompat = erofs.CompatRAFS, erofs.IncompatChunked|erofs.IncompatDevices
+		super.Devices, super.DeviceSlot = uint16(v.devices()), v6DeviceTable/erofs.DeviceSlotSize
+		super.Blocks = uint32(v.mapBlobs(out[v6DeviceTable:v6DeviceTable]))
+		ext := rafs.ExtSuper{
+			Flags: v.superFlags(v.inodes), BlobTableOffset: v.blobTable, BlobTableSize: uint32(v.blobTableSize()),
+			ChunkSize: v.chunkSize, ChunkTableOffset: v.chunkTable, ChunkTableSize: v.records() * rafs.ChunkInfoSize,
+			PrefetchSize: uint32(v.prefetchSize()),
+		}
+		if len(v.prefetch) > 0 {
+			ext.PrefetchOffset = v.blobTable + v.blobTableSize()
+		}
+		ext.Append(out[rafs.ExtSuperOffset:rafs.ExtSuperOffset])
+		v.appendBlobs(out[v.blobTable:v.blobTable])
+	}
+	super.Append(out[erofs.SuperOffset:erofs.SuperOffset])
+	return out
+}
+
+// appendBlobs appends the blob table with the prefetch table behind it.
+func (v *v6Image) appendBlobs(blobs []byte) {
 	for i, b := range v.blobs {
 		b.info.Index = uint32(i)
 		b.info.ChunkSize = v.chunkSize
@@ -162,13 +205,18 @@ func (v *v6Image) writeTables(blobs, chunks []byte) {
 	for _, n := range v.prefetch {
 		blobs = binary.LittleEndian.AppendUint32(blobs, v.nid(n))
 	}
+}
+
+// writeRecords writes the chunk table.
+func (v *v6Image) writeRecords(w *padder) {
 	if v.records() == 0 {
 		return
 	}
+	var buf [rafs.ChunkInfoSize]byte
 	for i, b := range v.blobs {
 		for _, at := range b.chunkList {
-			r := v.chunks.at(at).record(uint32(i))
-			chunks = r.Append(chunks)
+			r := v.store.chunks.at(at).record(uint32(i))
+			w.Write(r.Append(buf[:0]))
 		}
 	}
 }
@@ -195,10 +243,9 @@ func (c *chunk) record(blob uint32) rafs.ChunkInfo {
 }
 
 // mapBlobs writes the device slots and gives every blob its place in the
-// flattened view, behind a bootstrap of that size. It returns the blocks of
-// all blobs.
-func (v *v6Image) mapBlobs(dst []byte, size uint64) (blocks uint64) {
-	end := size
+// flattened view, behind the bootstrap. It returns the blocks of all blobs.
+func (v *v6Image) mapBlobs(dst []byte) (blocks uint64) {
+	end := v.end
 	for _, b := range v.blobs {
 		end = align64(end, v6MappedAlign)
 		n := (b.info.UncompressedSize + v.block - 1) / v.block
@@ -212,7 +259,7 @@ func (v *v6Image) mapBlobs(dst []byte, size uint64) (blocks uint64) {
 	return blocks
 }
 
-func (v *v6Image) nid(n *inode) uint32 { return uint32(n.off / erofs.SlotSize) }
+func (v *v6Image) nid(n *inode) uint32 { return n.off / erofs.SlotSize }
 
 // head is the size of the inode and its attributes.
 func (n *inode) head() uint64 {
@@ -224,33 +271,32 @@ func (n *inode) head() uint64 {
 
 // place finds the room for dir, then for the files in it, then for its
 // directories.
-func (v *v6Image) place(dir *inode, root bool) error {
-	if root {
-		v.placeOne(dir, v.dirSize(dir, dir))
+func (v *v6Image) place(dir, parent *inode) {
+	dir.extra().parent = parent
+	if dir == parent {
+		v.placeOne(dir, v.dirSize(dir))
 	}
-	for _, e := range dir.children {
+	for _, e := range dir.children() {
 		n := e.node
 		if n.isDir() || n.off != 0 {
 			continue
 		}
 		switch {
 		case n.isRegular():
-			n.off = v.space.take(align64(n.head(), 8) + 8*uint64(len(n.chunks)))
+			n.off = uint32(v.space.take(align64(n.head(), 8) + 8*uint64(len(n.chunks()))))
 		case n.isSymlink():
-			v.placeOne(n, uint64(len(n.target)))
+			v.placeOne(n, uint64(len(n.target())))
 		default:
-			n.off = v.space.take(n.head())
+			n.off = uint32(v.space.take(n.head()))
 		}
 	}
-	for _, e := range dir.children {
+	for _, e := range dir.children() {
 		if e.node.isDir() {
-			v.placeOne(e.node, v.dirSize(e.node, dir))
-			if err := v.place(e.node, false); err != nil {
-				return err
-			}
+			e.node.extra().parent = dir
+			v.placeOne(e.node, v.dirSize(e.node))
+			v.place(e.node, dir)
 		}
 	}
-	return nil
 }
 
 // placeOne finds the room for an inode whose size bytes of data lie in the
@@ -263,13 +309,13 @@ func (v *v6Image) placeOne(n *inode, size uint64) {
 		full, tail = align64(size, v.block), 0
 	}
 	if tail != 0 || size == 0 {
-		n.off = v.space.takeWhole(n.head() + tail)
+		n.off = uint32(v.space.takeWhole(n.head() + tail))
 	} else {
-		n.off = v.space.take(n.head())
+		n.off = uint32(v.space.take(n.head()))
 	}
-	n.data = 0
+	n.extra().data = 0
 	if full > 0 {
-		n.data = v.space.blocks(full)
+		n.own.data = v.space.blocks(full)
 	}
 }
 
@@ -281,10 +327,10 @@ func (v *v6Image) inline(n *inode) bool {
 
 // dirEntries calls f for the entries of dir in their order on disk, "." and
 // ".." among them.
-func dirEntries(dir, parent *inode, f func(name string, n *inode)) {
-	dots := [...]entry{{".", dir}, {"..", parent}}
+func dirEntries(dir *inode, f func(name string, n *inode)) {
+	dots := [...]entry{{".", dir}, {"..", dir.own.parent}}
 	i := 0
-	for _, e := range dir.children {
+	for _, e := range dir.children() {
 		for i < len(dots) && dots[i].name < e.name {
 			f(dots[i].name, dots[i].node)
 			i++
@@ -297,9 +343,9 @@ func dirEntries(dir, parent *inode, f func(name string, n *inode)) {
 }
 
 // dirSize is the bytes that the entries of dir take.
-func (v *v6Image) dirSize(dir, parent *inode) uint64 {
+func (v *v6Image) dirSize(dir *inode) uint64 {
 	size := uint64(0)
-	dirEntries(dir, parent, func(name string, _ *inode) {
+	dirEntries(dir, func(name string, _ *inode) {
 		need := uint64(erofs.DirentSize + len(name))
 		if size%v.block+need > v.block {
 			size = align64(size, v.block)

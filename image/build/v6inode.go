@@ -1,8 +1,10 @@
 package build
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"syscall"
 
 	"github.com/sluicefs/sluice/image/erofs"
@@ -15,39 +17,68 @@ var direntTypes = map[uint32]uint8{
 	syscall.S_IFLNK: erofs.TypeSymlink,
 }
 
-// writeInodes writes all inodes and the data of directories and symlinks to
-// out, the bootstrap.
-func (v *v6Image) writeInodes(out []byte) error {
-	var dirs func(dir, parent *inode)
-	dirs = func(dir, parent *inode) {
-		v.writeInode(out, dir)
-		v.writeData(out, dir, v.dirBytes(dir, parent))
-		for _, e := range dir.children {
-			if e.node.isDir() {
-				dirs(e.node, dir)
-			}
-		}
-	}
-	dirs(v.tree.root, v.tree.root)
+// writeInodes writes all inodes and the data of directories and symlinks, in
+// the order of their places.
+func (v *v6Image) writeInodes(w *padder) {
+	slices.SortFunc(v.inodes, func(a, b *inode) int { return cmp.Compare(a.off, b.off) })
+	var blocks []*inode // those with data blocks
 	for _, n := range v.inodes {
-		if n.isDir() {
-			continue
-		}
-		v.writeInode(out, n)
-		switch {
-		case n.isSymlink():
-			v.writeData(out, n, []byte(n.target))
-		case n.isRegular():
-			v.writeChunks(out, n)
+		if n.own != nil && n.own.data != 0 {
+			blocks = append(blocks, n)
 		}
 	}
-	return nil
+	slices.SortFunc(blocks, func(a, b *inode) int { return cmp.Compare(a.own.data, b.own.data) })
+	for _, n := range v.inodes {
+		for len(blocks) > 0 && blocks[0].own.data < uint64(n.off) {
+			v.writeBlocks(w, blocks[0])
+			blocks = blocks[1:]
+		}
+		v.writeInode(w, n)
+	}
+	for _, n := range blocks {
+		v.writeBlocks(w, n)
+	}
 }
 
-// writeInode writes the inode body and its attributes.
-func (v *v6Image) writeInode(out []byte, n *inode) {
+// writeInode writes the inode with its attributes and what stands behind it:
+// the tail of its data or the chunk indexes.
+func (v *v6Image) writeInode(w *padder, n *inode) {
+	w.pad(v.meta + uint64(n.off))
+	v.buf = append(v.buf[:0], make([]byte, n.head())...)
+	v.putInode(v.buf, n)
+	w.Write(v.buf)
+	switch {
+	case n.isRegular():
+		w.pad(align64(w.off, 8))
+		v.writeChunks(w, n)
+	case v.inline(n):
+		data := v.content(n)
+		w.Write(data[uint64(len(data))/v.block*v.block:])
+	}
+}
+
+// writeBlocks writes the data of a directory or symlink that does not stand
+// behind its inode.
+func (v *v6Image) writeBlocks(w *padder, n *inode) {
+	data := v.content(n)
+	if v.inline(n) {
+		data = data[:uint64(len(data))/v.block*v.block]
+	}
+	w.pad(v.meta + n.own.data)
+	w.Write(data)
+}
+
+// content returns the data of a directory or symlink.
+func (v *v6Image) content(n *inode) []byte {
+	if n.isDir() {
+		return v.dirBytes(n)
+	}
+	return []byte(n.target())
+}
+
+// putInode puts the inode body and its attributes into p.
+func (v *v6Image) putInode(p []byte, n *inode) {
 	le := binary.LittleEndian
-	p := out[v.meta+n.off:]
 	layout, start := erofs.FlatPlain, uint32(0)
 	switch {
 	case n.isRegular():
@@ -59,8 +90,8 @@ func (v *v6Image) writeInode(out []byte, n *inode) {
 		if v.inline(n) {
 			layout = erofs.FlatInline
 		}
-		if n.data != 0 {
-			start = uint32((v.meta + n.data) / v.block)
+		if n.own.data != 0 {
+			start = uint32((v.meta + n.own.data) / v.block)
 		}
 	}
 	le.PutUint16(p, 1|uint16(layout)<<1)
@@ -95,41 +126,28 @@ func (v *v6Image) writeInode(out []byte, n *inode) {
 	}
 }
 
-// writeData writes the data of a directory or symlink where placeOne put it.
-func (v *v6Image) writeData(out []byte, n *inode, data []byte) {
-	full := uint64(len(data))
-	if v.inline(n) {
-		full = full / v.block * v.block
-		copy(out[v.meta+n.off+n.head():], data[full:])
-	}
-	if full > 0 {
-		copy(out[v.meta+n.data:], data[:full])
-	}
-}
-
 // writeChunks writes the chunk indexes of a regular file.
-func (v *v6Image) writeChunks(out []byte, n *inode) {
+func (v *v6Image) writeChunks(w *padder, n *inode) {
 	le := binary.LittleEndian
-	p := out[align64(v.meta+n.off+n.head(), 8):]
-	for i, at := range n.chunks {
-		e := p[8*i:]
-		if at == holeChunk {
+	for _, at := range n.chunks() {
+		var e [8]byte
+		switch {
+		case at == holeChunk:
 			le.PutUint32(e[4:], erofs.NullAddr)
-			continue
+		case v.plain:
+			le.PutUint32(e[4:], uint32(v.end/v.block+v.flat[at]-1))
+		default:
+			c := v.store.chunks.at(at)
+			le.PutUint16(e[:], uint16(c.index))
+			e[2], e[3] = uint8(v.store.of(c).table+1), uint8(c.index>>16)
+			le.PutUint32(e[4:], uint32(c.uncompOff/v.block))
 		}
-		c := v.chunks.at(at)
-		if v.plain {
-			le.PutUint32(e[4:], uint32((v.end+c.flat)/v.block))
-			continue
-		}
-		le.PutUint16(e, uint16(c.index))
-		e[2], e[3] = uint8(c.blob.table+1), uint8(c.index>>16)
-		le.PutUint32(e[4:], uint32(c.uncompOff/v.block))
+		w.Write(e[:])
 	}
 }
 
 // dirBytes returns the blocks of a directory.
-func (v *v6Image) dirBytes(dir, parent *inode) []byte {
+func (v *v6Image) dirBytes(dir *inode) []byte {
 	type name struct {
 		name string
 		node *inode
@@ -153,7 +171,7 @@ func (v *v6Image) dirBytes(dir, parent *inode) []byte {
 		}
 		names, used = names[:0], 0
 	}
-	dirEntries(dir, parent, func(s string, n *inode) {
+	dirEntries(dir, func(s string, n *inode) {
 		if need := erofs.DirentSize + len(s); used+need > int(v.block) {
 			flush(false)
 			used = need

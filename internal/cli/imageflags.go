@@ -21,7 +21,6 @@ import (
 	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/image/build"
 	"github.com/sluicefs/sluice/image/detect"
-	"github.com/sluicefs/sluice/image/direct"
 	"github.com/sluicefs/sluice/image/ocirafs"
 	"github.com/sluicefs/sluice/storage"
 )
@@ -401,17 +400,13 @@ func parseWhiteouts(s string) (build.Whiteouts, error) {
 	return 0, fmt.Errorf("whiteouts are %q: want one of oci, overlayfs, none", s)
 }
 
-// openWithBlobs opens the image at path, and the directory of its blobs: that
-// of the image if blobDir is "".
-func openWithBlobs(ctx context.Context, path, blobDir string) (image.Tree, *direct.Dir, error) {
+// openWithBlobs opens the image at path, and its blobs as blobsBeside does.
+func openWithBlobs(ctx context.Context, path, blobDir string) (image.Tree, blobStore, error) {
 	tree, err := detect.Open(path, nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	if blobDir == "" {
-		blobDir = filepath.Dir(path)
-	}
-	blobs, err := direct.OpenDir(blobDir)
+	blobs, err := blobsBeside(path, blobDir)
 	if err == nil {
 		if m, ok := tree.(image.MetaLoader); ok {
 			if err = m.LoadMeta(ctx, blobs); err != nil {

@@ -177,6 +177,7 @@ func (o *nydusCreate) run(cmd *cobra.Command, env *Env, path string) error {
 	if err != nil {
 		return err
 	}
+	spareMemory()
 	res, err := build.Create(cmd.Context(), src, out, opt)
 	if err != nil {
 		return err
