@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"runtime"
 
@@ -10,15 +12,26 @@ import (
 	"github.com/sluicefs/sluice/image/check"
 	"github.com/sluicefs/sluice/image/detect"
 	"github.com/sluicefs/sluice/image/direct"
+	"github.com/sluicefs/sluice/internal/source"
+	"github.com/sluicefs/sluice/storage"
 )
 
-// blobsBeside opens the directory of an image's blobs: dir or, if it is "",
-// the one that the image is in.
-func blobsBeside(image, dir string) (*direct.Dir, error) {
-	if dir == "" {
-		dir = filepath.Dir(image)
+// blobStore has the blobs of an image.
+type blobStore interface {
+	storage.Backend
+	io.Closer
+}
+
+// blobsBeside opens what has an image's blobs: at, a directory or a disk with
+// partitions, or if that is "" the directory that the image is in.
+func blobsBeside(image, at string) (blobStore, error) {
+	if at == "" {
+		at = filepath.Dir(image)
 	}
-	return direct.OpenDir(dir)
+	if fi, err := os.Stat(at); err == nil && !fi.IsDir() {
+		return source.OpenDisk(at)
+	}
+	return direct.OpenDir(at)
 }
 
 func newImageCheckCmd(env *Env) *cobra.Command {
@@ -64,7 +77,7 @@ file system.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&blobDir, "blob-dir", "", "directory of the image's blobs (default: that of the image)")
+	cmd.Flags().StringVar(&blobDir, "blob-dir", "", "directory or disk with the image's blobs (default: that of the image)")
 	cmd.Flags().BoolVar(&metadata, "metadata-only", false, "do not read blobs")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd

@@ -56,7 +56,7 @@ chunk once, holes as holes. The kernel mounts it without any other file.`,
 	}
 	fs := cmd.Flags()
 	fs.StringVarP(&out, "output", "o", "", "file to write")
-	fs.StringVar(&blobDir, "blob-dir", "", "directory of the blobs (default: that of the image)")
+	fs.StringVar(&blobDir, "blob-dir", "", "directory or disk with the blobs (default: that of the image)")
 	fs.BoolVar(&verity, "verity", false, "append a dm-verity hash tree (SHA-256, no salt) and print its root hash")
 	fs.IntVar(&parallel, "parallel", 0, "workers (0: one for each CPU)")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "no progress bar")

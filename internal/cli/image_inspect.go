@@ -61,7 +61,7 @@ func newImageInspectCmd(env *Env) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringArrayVarP(&requests, "request", "R", nil, "answer this instead of asking; may be given several times")
-	cmd.Flags().StringVar(&blobDir, "blob-dir", "", "directory of the image's blobs, for images that need them (default: that of the image)")
+	cmd.Flags().StringVar(&blobDir, "blob-dir", "", "directory or disk with the image's blobs, for images that need them (default: that of the image)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

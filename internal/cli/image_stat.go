@@ -52,7 +52,7 @@ save; with --base also which chunks another image has as well.`,
 		},
 	}
 	cmd.Flags().StringVar(&base, "base", "", "another `image` to share chunks with")
-	cmd.Flags().StringVar(&blobDir, "blob-dir", "", "directory of the image's blobs, for images that need them (default: that of the image)")
+	cmd.Flags().StringVar(&blobDir, "blob-dir", "", "directory or disk with the image's blobs, for images that need them (default: that of the image)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -52,7 +52,7 @@ or is empty. Every chunk is verified; the target appears when it is complete.`,
 	}
 	cmd.Flags().StringVar(&tarFile, "tar", "", "`file` for the tar, - for standard output")
 	cmd.Flags().StringVar(&dir, "dir", "", "`directory` for the files")
-	cmd.Flags().StringVar(&blobDir, "blob-dir", "", "directory of the image's blobs (default: that of the image)")
+	cmd.Flags().StringVar(&blobDir, "blob-dir", "", "directory or disk with the image's blobs (default: that of the image)")
 	cmd.Flags().BoolVar(&o.Whiteouts, "oci-whiteouts", false, "to a tar: write overlayfs's whiteouts as those of OCI layers")
 	cmd.Flags().BoolVar(&o.NoOwner, "no-owner", false, "to a directory: all belongs to the caller, devices are left out")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

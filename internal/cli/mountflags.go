@@ -50,7 +50,7 @@ type sourceFlags struct {
 
 func (f *sourceFlags) add(fs *pflag.FlagSet, env *Env) {
 	fs.StringVar(&f.kind, "type", "auto", "kind of source: "+kindNames())
-	fs.StringVar(&f.blobDir, "blob-dir", "", "directory with the blobs of a bootstrap (default: beside it)")
+	fs.StringVar(&f.blobDir, "blob-dir", "", "directory, or disk with partitions, with the blobs of a bootstrap (default: beside it)")
 	fs.BoolVar(&f.plainHTTP, "plain-http", false, "speak HTTP to the registry (loopback ones always are)")
 	fs.StringVar(&f.certsDir, "certs-dir", "", "directories of hosts.toml files, separated by colons: mirrors and authorities of registries (default /etc/containerd/certs.d:/etc/docker/certs.d)")
 	fs.StringVar(&f.platform, "platform", "linux/"+runtime.GOARCH, "platform, for images of several")

@@ -10,7 +10,6 @@ import (
 
 	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/image/build"
-	"github.com/sluicefs/sluice/image/direct"
 )
 
 // nydusInput are the options that say where an image and its blobs are.
@@ -27,7 +26,7 @@ func (o *nydusInput) add(cmd *cobra.Command) {
 	cmd.MarkFlagRequired("bootstrap")
 }
 
-func (o *nydusInput) open(cmd *cobra.Command) (image.Tree, *direct.Dir, error) {
+func (o *nydusInput) open(cmd *cobra.Command) (image.Tree, blobStore, error) {
 	if o.backendType != "localfs" {
 		return nil, nil, usageError{fmt.Errorf("--backend-type %s is not supported here: fetch the blobs and give --blob-dir", o.backendType)}
 	}
@@ -104,7 +103,7 @@ func (o *nydusRewrite) output() build.Output {
 }
 
 // run opens the image, has f write the new one, and writes the JSON.
-func (o *nydusRewrite) run(cmd *cobra.Command, f func(image.Tree, *direct.Dir, build.Output) (*build.Result, error)) error {
+func (o *nydusRewrite) run(cmd *cobra.Command, f func(image.Tree, blobStore, build.Output) (*build.Result, error)) error {
 	tree, blobs, err := o.open(cmd)
 	if err != nil {
 		return err
@@ -135,7 +134,7 @@ func newNydusCompactCmd(env *Env) *cobra.Command {
 				return usageError{err}
 			}
 			c := build.CompactOptions{MinUsedRatio: float64(ratio) / 100, MaxSize: int64(max)}
-			return o.run(cmd, func(t image.Tree, b *direct.Dir, out build.Output) (*build.Result, error) {
+			return o.run(cmd, func(t image.Tree, b blobStore, out build.Output) (*build.Result, error) {
 				return build.Compact(cmd.Context(), t, b, c, out, build.Options{Warn: warnTo(env)})
 			})
 		},
@@ -162,7 +161,7 @@ func newNydusOptimizeCmd(env *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return o.run(cmd, func(t image.Tree, b *direct.Dir, out build.Output) (*build.Result, error) {
+			return o.run(cmd, func(t image.Tree, b blobStore, out build.Output) (*build.Result, error) {
 				return build.Optimize(cmd.Context(), t, b, hot, out, build.Options{Warn: warnTo(env)})
 			})
 		},

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime/debug"
 	"unsafe"
@@ -38,7 +39,8 @@ type Map struct {
 	file  bool // the bytes are a file's, and can be had from it again
 }
 
-// Open maps the whole of the file called name. The file must be regular.
+// Open maps the whole of the file called name, which is a regular one or a
+// block device.
 func Open(name string) (*Map, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -50,26 +52,38 @@ func Open(name string) (*Map, error) {
 
 // File maps the whole of f, which the caller may close afterwards.
 func File(f *os.File) (*Map, error) {
-	st, err := f.Stat()
+	size, err := sizeOf(f)
 	if err != nil {
 		return nil, err
 	}
-	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: is not a regular file", f.Name())
-	}
-	if st.Size() == 0 {
+	if size == 0 {
 		return &Map{}, nil
 	}
-	if st.Size() != int64(int(st.Size())) {
-		return nil, fmt.Errorf("%s: %d bytes are too many to map", f.Name(), st.Size())
+	if size != int64(int(size)) {
+		return nil, fmt.Errorf("%s: %d bytes are too many to map", f.Name(), size)
 	}
-	data, unmap, err := mapFile(f, int(st.Size()))
+	data, unmap, err := mapFile(f, int(size))
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", f.Name(), err)
 	}
 	m := newMap(data, unmap)
 	m.file = unmap != nil
 	return m, nil
+}
+
+// sizeOf returns how many bytes a regular file or a block device has.
+func sizeOf(f *os.File) (int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	switch st.Mode().Type() {
+	case 0:
+		return st.Size(), nil
+	case fs.ModeDevice:
+		return f.Seek(0, io.SeekEnd)
+	}
+	return 0, fmt.Errorf("%s: is neither a regular file nor a block device", f.Name())
 }
 
 // Anonymous returns n zero bytes that are not on the heap and may be

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -25,7 +26,7 @@ import (
 // CacheDir, which is needed.
 type Options struct {
 	CacheDir  string // bootstraps and manifests are kept in it
-	BlobDir   string // where a bootstrap's blobs are; "" is beside it
+	BlobDir   string // directory or disk with a bootstrap's blobs; "" is beside it
 	PlainHTTP bool   // speak HTTP to registries other than on loopback
 	Platform  *v1.Platform
 	Keychain  authn.Keychain // nil is docker's configuration
@@ -132,6 +133,8 @@ func (i *Image) locate(ctx context.Context, o *Options) (boot string, err error)
 		return i.fromBootstrap(o)
 	case Object, OSS, HTTP:
 		return i.fromObjects(ctx, o)
+	case Disk:
+		return i.fromDisk(ctx, o)
 	}
 	return "", fmt.Errorf("type %s is not an image", i.Ref.Kind)
 }
@@ -223,6 +226,17 @@ func (i *Image) fromBootstrap(o *Options) (string, error) {
 	dirs := []string{beside, filepath.Join(beside, "blobs")}
 	if o.BlobDir != "" {
 		dirs = []string{o.BlobDir}
+	}
+	if device(i.Ref.Name) && o.BlobDir == "" {
+		dirs[0] = i.Ref.Name // an EROFS file system with all its data
+	}
+	if fi, err := os.Stat(dirs[0]); err == nil && !fi.IsDir() {
+		b, err := OpenDisk(dirs[0])
+		if err != nil {
+			return "", err
+		}
+		i.use(b)
+		return i.Ref.Name, nil
 	}
 	b, err := localBackend(dirs...)
 	if err != nil {

@@ -27,42 +27,43 @@ const (
 // basicData is the type of a partition whose name alone is the blob's.
 var basicData = [16]byte{0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7}
 
-var errNoGPT = errors.New("no valid GUID partition table")
+// ErrNoTable is the error of Open for a disk without a table of partitions.
+var ErrNoTable = errors.New("no GUID partition table")
+
+var errDamaged = errors.New("GUID partition table is damaged")
 
 // parseGPT returns the partitions of a disk of size bytes, tried with
 // sectors of 512 and 4096 bytes.
 func parseGPT(r io.ReaderAt, size int64) ([]partition, error) {
-	var err error
 	for _, sector := range []int64{512, 4096} {
-		var parts []partition
-		if parts, err = parseTable(r, size, sector); err == nil {
-			return parts, nil
+		if parts, err := parseTable(r, size, sector); !errors.Is(err, ErrNoTable) {
+			return parts, err
 		}
 	}
-	return nil, err
+	return nil, ErrNoTable
 }
 
 func parseTable(r io.ReaderAt, size, sector int64) ([]partition, error) {
 	h := make([]byte, 92)
-	if _, err := r.ReadAt(h, sector); err != nil {
-		return nil, errNoGPT
+	if _, err := r.ReadAt(h, sector); err != nil || string(h[:8]) != "EFI PART" {
+		return nil, ErrNoTable
 	}
 	le := binary.LittleEndian
 	sum := le.Uint32(h[16:])
 	clear(h[16:20])
-	if string(h[:8]) != "EFI PART" || le.Uint32(h[12:]) != 92 || crc32.ChecksumIEEE(h) != sum {
-		return nil, errNoGPT
+	if le.Uint32(h[12:]) != 92 || crc32.ChecksumIEEE(h) != sum {
+		return nil, fmt.Errorf("%w: checksum of the header", errDamaged)
 	}
 	at, n, each := le.Uint64(h[72:]), le.Uint32(h[80:]), le.Uint32(h[84:])
 	if n > maxEntries || each < entrySize || each > maxEntryBytes || at > uint64(size/sector) {
-		return nil, fmt.Errorf("%w: table of %d entries of %d bytes at sector %d", errNoGPT, n, each, at)
+		return nil, fmt.Errorf("%w: table of %d entries of %d bytes at sector %d", errDamaged, n, each, at)
 	}
 	table := make([]byte, int(n)*int(each))
 	if _, err := r.ReadAt(table, int64(at)*sector); err != nil {
-		return nil, errNoGPT
+		return nil, fmt.Errorf("%w: entries: %w", errDamaged, err)
 	}
 	if crc32.ChecksumIEEE(table) != le.Uint32(h[88:]) {
-		return nil, fmt.Errorf("%w: checksum of the entries", errNoGPT)
+		return nil, fmt.Errorf("%w: checksum of the entries", errDamaged)
 	}
 	var parts []partition
 	for ; len(table) > 0; table = table[each:] {
@@ -72,7 +73,7 @@ func parseTable(r io.ReaderAt, size, sector int64) ([]partition, error) {
 		}
 		first, last := le.Uint64(e[32:]), le.Uint64(e[40:])
 		if first > last || last >= uint64(size/sector) {
-			return nil, fmt.Errorf("partition of sectors %d to %d of %d", first, last, size/sector)
+			return nil, fmt.Errorf("%w: partition of sectors %d to %d of %d", errDamaged, first, last, size/sector)
 		}
 		parts = append(parts, partition{blobName(e), int64(first) * sector, int64(last-first+1) * sector})
 	}

@@ -26,7 +26,9 @@ type Options struct {
 	Raw bool // no partition table: the disk as a whole is the only blob
 }
 
-// Open opens the disk at path and reads its partition table.
+// Open opens the disk at path and reads its partition table. A disk without
+// one, unless Options.Raw is set, is an error for which
+// errors.Is(err, ErrNoTable) holds.
 func Open(path string, o Options) (*Backend, error) {
 	f, err := os.Open(path)
 	if err != nil {

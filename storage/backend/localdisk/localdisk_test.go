@@ -2,64 +2,29 @@ package localdisk
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/hex"
-	"hash/crc32"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
-	"unicode/utf16"
 
+	"github.com/sluicefs/sluice/internal/testenv"
 	"github.com/sluicefs/sluice/storage/storagetest"
 )
 
 // disk is a disk image with a partition table that grows.
 type disk struct {
-	path    string
-	entries []byte
-	data    []byte // from sector 64 on
+	path  string
+	parts []testenv.Partition
 }
 
-const firstData = 64
-
-// add puts data into a new partition named by the 64 digits of id.
 func (d *disk) add(id string, data []byte) {
-	e := make([]byte, 128)
-	e[0] = 1 // some type
-	raw, _ := hex.DecodeString(id[32:])
-	copy(e[16:], raw)
-	for _, f := range [][2]int{{16, 20}, {20, 22}, {22, 24}} { // fields with bytes turned round
-		for i, j := f[0], f[1]-1; i < j; i, j = i+1, j-1 {
-			e[i], e[j] = e[j], e[i]
-		}
-	}
-	for i, c := range utf16.Encode([]rune(id[:32])) {
-		binary.LittleEndian.PutUint16(e[56+2*i:], c)
-	}
-	sectors := (len(data) + 511) / 512
-	binary.LittleEndian.PutUint64(e[32:], uint64(firstData+len(d.data)/512))
-	binary.LittleEndian.PutUint64(e[40:], uint64(firstData+len(d.data)/512+sectors-1))
-	d.entries = append(d.entries, e...)
-	d.data = append(d.data, data...)
-	d.data = append(d.data, make([]byte, sectors*512-len(data))...)
+	d.parts = append(d.parts, testenv.Partition{Blob: id, Data: data})
 }
 
-func (d *disk) bytes() []byte {
-	le := binary.LittleEndian
-	h := make([]byte, 92)
-	copy(h, "EFI PART")
-	le.PutUint32(h[8:], 0x10000)
-	le.PutUint32(h[12:], 92)
-	le.PutUint64(h[72:], 2)
-	le.PutUint32(h[80:], uint32(len(d.entries)/128))
-	le.PutUint32(h[84:], 128)
-	le.PutUint32(h[88:], crc32.ChecksumIEEE(d.entries))
-	le.PutUint32(h[16:], crc32.ChecksumIEEE(h))
-	b := make([]byte, firstData*512)
-	copy(b[512:], h)
-	copy(b[1024:], d.entries)
-	return append(b, d.data...)
-}
+func (d *disk) bytes() []byte { return testenv.Partitioned(d.parts...) }
 
 func (d *disk) open(t *testing.T) *Backend {
 	t.Helper()
@@ -102,6 +67,41 @@ func TestRawDiskIsOneBlob(t *testing.T) {
 	p := make([]byte, 4)
 	if err := b.ReadAt(t.Context(), "any", p, 3); err != nil || string(p) != "tent" {
 		t.Errorf("read: got %q, %v", p, err)
+	}
+}
+
+// TestWhatIsNoDisk: errors name the disk and what is wrong with it.
+func TestWhatIsNoDisk(t *testing.T) {
+	d := &disk{path: filepath.Join(t.TempDir(), "disk")}
+	id := hex.EncodeToString(bytes.Repeat([]byte{1, 2}, 16))
+	d.add(id, []byte("a"))
+	d.add(id, []byte("b"))
+	twice := d.bytes()
+	d.parts = d.parts[:1]
+	sound := d.bytes()
+	header, entries, beyond := bytes.Clone(sound), bytes.Clone(sound), bytes.Clone(sound)
+	header[512+24]++
+	entries[1024+56]++
+	beyond = beyond[:len(beyond)-512]
+	for name, c := range map[string]struct {
+		disk    []byte
+		noTable bool
+	}{
+		"empty":                  {nil, true},
+		"text":                   {bytes.Repeat([]byte("text "), 1000), true},
+		"checksum of the header": {header, false}, "checksum of the entries": {entries, false},
+		"partition behind the end": {beyond, false}, "two partitions of one name": {twice, false},
+	} {
+		if err := os.WriteFile(d.path, c.disk, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(d.path, Options{})
+		if err == nil || errors.Is(err, ErrNoTable) != c.noTable || !strings.Contains(err.Error(), d.path) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if _, err := Open(d.path+".none", Options{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no such file: got %v", err)
 	}
 }
 
