@@ -16,7 +16,7 @@ import (
 // Which files were read is told in nydusd's words.
 func TestIntegrationAccessPattern(t *testing.T) {
 	img := makeImage(t, 31)
-	img.config = strings.Replace(img.config, `"mode": "direct"`, `"mode": "direct", "iostats_files": true, "amplify_io": 0`, 1)
+	img.config = strings.Replace(img.config, `"mode": "direct"`, `"mode": "direct", "iostats_files": true, "access_pattern": true, "latest_read_files": true, "amplify_io": 0`, 1)
 	socket := run(t, Options{OpenLess: true}, RunOptions{Specs: []Spec{img.spec("/")}})
 	mnt := os.Getenv("SLUICE_TEST_MOUNT")
 	if _, err := os.ReadFile(mnt + "/dir2/file"); err != nil {

@@ -15,6 +15,7 @@ import (
 // nydusd calls access pattern and files' statistics.
 type accessed struct {
 	fuse.RawFileSystem
+	told accessConfig // what to tell of it
 
 	mu     sync.Mutex
 	files  map[uint64]*fileAccess
@@ -32,8 +33,16 @@ type fileAccess struct {
 	sizes [8]uint64
 }
 
-func recordAccess(fs fuse.RawFileSystem) *accessed {
-	return &accessed{RawFileSystem: fs, files: map[uint64]*fileAccess{}, latest: map[uint64]bool{}}
+func recordAccess(fs fuse.RawFileSystem, told accessConfig) *accessed {
+	return &accessed{RawFileSystem: fs, told: told, files: map[uint64]*fileAccess{}, latest: map[uint64]bool{}}
+}
+
+// tells is what was asked for; a may be nil.
+func (a *accessed) tells() accessConfig {
+	if a == nil {
+		return accessConfig{}
+	}
+	return a.told
 }
 
 // Lacks passes on what the file system has not.

@@ -280,15 +280,16 @@ func (s *server) nydusFiles(r *http.Request) (any, error) {
 		return nil, err
 	}
 	latest := r.URL.Query().Get("latest") == "true"
+	told := i.access.tells()
 	switch {
-	case i.access == nil && latest:
-		return [][2]uint64{}, nil
-	case i.access == nil:
-		return map[uint64]nydusFile{}, nil
-	case latest:
+	case latest && told.Latest:
 		return i.access.recent(), nil
+	case latest:
+		return [][2]uint64{}, nil
+	case told.IOStats:
+		return i.access.counts(), nil
 	}
-	return i.access.counts(), nil
+	return map[uint64]nydusFile{}, nil
 }
 
 func (s *server) nydusPattern(r *http.Request) (any, error) {
@@ -296,7 +297,7 @@ func (s *server) nydusPattern(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if i.access == nil {
+	if !i.access.tells().Pattern {
 		return []nydusAccess{}, nil
 	}
 	return i.access.pattern(), nil

@@ -36,7 +36,7 @@ func (s *server) nydusFsMetrics(r *http.Request) (any, error) {
 	}
 	st := i.mount.Stats()
 	m := nydusFsMetrics{
-		ID: i.spec.Path, MeasureTime: true, AccessPattern: i.access != nil, FilesAccount: i.access != nil,
+		ID: i.spec.Path, MeasureTime: true, AccessPattern: i.access.tells().Pattern, FilesAccount: i.access.tells().IOStats,
 		DataRead: st.ReadBytes, Opens: st.Ops[wire.OpOpen.String()],
 		BlockCount: st.ReadSizes, ReadLatency: st.ReadTimes,
 	}

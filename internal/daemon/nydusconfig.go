@@ -22,7 +22,7 @@ type nydusConfig struct {
 	Xattr     bool
 	Validate  bool
 	Amplify   *int64 // bytes to fetch at least around a read, nil if not said
-	Files     bool   // files' statistics are wanted
+	Access    accessConfig
 
 	route proxyRoute
 	raw   map[string]any // as given, for those who ask; secrets are taken out
@@ -212,7 +212,7 @@ func (c *nydusConfig) one(b []byte) error {
 	c.ID, c.Type, c.Backend = v.Device.ID, v.Device.Backend.Type, v.Device.Backend.Config
 	c.CacheType, c.WorkDir = v.Device.Cache.Type, v.Device.Cache.Config.WorkDir
 	c.Prefetch, c.Xattr = v.Prefetch, v.EnableXattr
-	c.Amplify, c.Files = v.AmplifyIO, v.any()
+	c.Amplify, c.Access = v.AmplifyIO, v.accessConfig
 	c.Validate = v.DigestValidate || v.Device.Cache.Validate
 	return nil
 }
@@ -237,7 +237,7 @@ func (c *nydusConfig) two(b []byte) error {
 	}
 	c.CacheType, c.WorkDir = v.Cache.Type, v.Cache.FileCache.WorkDir
 	c.Prefetch, c.Xattr = v.RAFS.Prefetch, v.RAFS.Xattr
-	c.Amplify, c.Files = v.RAFS.BatchSize, v.RAFS.any()
+	c.Amplify, c.Access = v.RAFS.BatchSize, v.RAFS.accessConfig
 	if v.Cache.Prefetch.Enable {
 		c.Prefetch = v.Cache.Prefetch
 	}

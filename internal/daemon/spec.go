@@ -346,8 +346,15 @@ func (o *opener) show(i *instance, img *source.Image, cacheDir string, c serve.C
 	if i.target, err = serve.NewImage(img, store.Cache, c); err != nil {
 		return err
 	}
-	if i.spec.Record || i.config != nil && i.config.Files {
-		i.access = recordAccess(i.target.FS)
+	var want accessConfig
+	if i.config != nil {
+		want = i.config.Access
+	}
+	if i.spec.Record {
+		want = accessConfig{IOStats: true, Pattern: true, Latest: true}
+	}
+	if want.any() {
+		i.access = recordAccess(i.target.FS, want)
 	}
 	return nil
 }
