@@ -14,8 +14,40 @@ import (
 // -servers names them:
 //
 //	go run ./fusebench -servers native,go-fuse,sluice-dir,sluice-union,sluice-union-device,sluice-union-pass
-var daemonServers = []string{
-	"sluice-dir", "sluice-dir-device", "sluice-union", "sluice-union-device", "sluice-union-pass",
+var daemonServers = []string{ourDir, ourDir + "-device", ourUnion, ourUnionDev, ourUnionPass}
+
+const (
+	ourDir       = "sluice-dir"
+	ourUnion     = "sluice-union"
+	ourUnionDev  = "sluice-union-device"
+	ourUnionPass = "sluice-union-pass"
+)
+
+// daemonFloors are those of the daemon's directories: what a union adds to the
+// same directory alone, a twentieth of the rate and 1 µs of the server for each
+// request; three times go-fuse for metadata; and files that the kernel reads and
+// writes by itself, beside native ones.
+func daemonFloors() (all []floor) {
+	for _, r := range []struct {
+		row      string
+		requests float64 // of an operation
+	}{
+		{"stat1", 2}, {"stat8", 2}, {"open", 3}, {"openread", 5}, {"create", 5}, {"direct1", 1}, {"direct8", 1},
+		{"seqread", 8}, {"seqwrite", 8}, {"readdir", 2},
+	} {
+		all = append(all, floor{r.row, ourUnion, rate, ourDir, 0.95}, floor{r.row, ourUnion, added, ourDir, r.requests})
+	}
+	for _, row := range []string{
+		"stat1", "stat8", "open", "create", "readdir", "stat-own", "open-own", "create-own", "readdir-own", "find", "git",
+	} {
+		for _, s := range []string{ourUnion, ourUnionDev, ourUnionPass} {
+			all = append(all, floor{row, s, rate, peerGo, 3})
+		}
+	}
+	for _, row := range []string{"seqread", "seqwrite", "seqread-128k", "seqwrite-128k"} {
+		all = append(all, floor{row, ourUnionPass, rate, tmpfs, 0.9})
+	}
+	return all
 }
 
 // daemonKinds are the servers of those that are wanted.
@@ -25,7 +57,7 @@ func daemonKinds(wanted string, self func(name string) func(mode, string, string
 			continue
 		}
 		modes := meta | data | trees | own
-		if name == "sluice-union-pass" {
+		if name == ourUnionPass {
 			modes = data | trees | own
 		}
 		all = append(all, kind{name: name, modes: modes, command: self(name)})
@@ -39,7 +71,7 @@ func serveDirectory(name string, m mode, mnt, back string) error {
 	if m == meta {
 		cache = passthrough.CacheNone
 	}
-	dir, err := passthrough.New(back, passthrough.Options{Cache: cache, NoPassthrough: name != "sluice-union-pass"})
+	dir, err := passthrough.New(back, passthrough.Options{Cache: cache, NoPassthrough: name != ourUnionPass})
 	if err != nil {
 		return err
 	}
@@ -48,7 +80,7 @@ func serveDirectory(name string, m mode, mnt, back string) error {
 	if strings.HasSuffix(name, "-device") {
 		mo.Transport = fuse.TransportDevice
 	}
-	if strings.HasPrefix(name, "sluice-dir") {
+	if strings.HasPrefix(name, ourDir) {
 		return serveRaw(dir, mnt, &mo)
 	}
 	union := vfs.New(&vfs.Options{Measure: true})

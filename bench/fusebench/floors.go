@@ -21,6 +21,7 @@ const (
 	cpu                  // at most; of server and client together
 	p50                  // at most, microseconds
 	served               // at most, microseconds of the server for each operation
+	added                // at most, microseconds of the server for each operation more than the other
 )
 
 var kinds = [...]struct {
@@ -31,6 +32,7 @@ var kinds = [...]struct {
 	cpu:    {"processor time", func(s *sample) float64 { return s.Total }},
 	p50:    {"p50", func(s *sample) float64 { return s.P50 }},
 	served: {"server's time", func(s *sample) float64 { return s.Server }},
+	added:  {"server's time more", func(s *sample) float64 { return s.Server }},
 }
 
 // The servers that floors are against.
@@ -67,13 +69,13 @@ var floors = slices.Concat([]floor{
 	{"find", ourRings, cpu, peerGo, 0.45}, {"find", ourRings, cpu, peerRing, 0.6},
 	{"tar", ourRings, cpu, peerGo, 0.2}, {"tar", ourRings, cpu, peerRing, 0.6},
 	{"untar", ourRings, cpu, peerGo, 0.2}, {"untar", ourRings, cpu, peerRing, 0.6},
-}, deviceFloors())
+}, deviceFloors(), daemonFloors())
 
 // deviceFloors are those of the device alone: half as much again as go-fuse
 // (two thirds of its processor time for the trees), and no less than libfuse.
 func deviceFloors() (all []floor) {
 	for _, r := range rows {
-		if r.mode &(fixed|own) != 0 || r.cpu > 0 || r.needs != "" {
+		if r.mode&(fixed|own) != 0 || r.cpu > 0 || r.needs != "" {
 			continue
 		}
 		f := floor{r.name, ourDevice, rate, peerGo, 1.5}
@@ -120,12 +122,15 @@ func (all *results) floorLines(line style) string {
 				continue
 			}
 			got = ratio(r, base, kind.of)
+			if f.what == added {
+				got = middle(min(len(r.Samples), len(base.Samples)), func(i int) float64 { return r.Samples[i].Server - base.Samples[i].Server })
+			}
 		}
 		sign, held, unit := "≤", got <= f.bound, " µs"
 		if f.what == rate {
 			sign, held = "≥", got >= f.bound
 		}
-		if f.against != "" {
+		if f.against != "" && f.what != added {
 			unit = "x"
 		}
 		verdict := "no"

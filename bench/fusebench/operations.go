@@ -114,25 +114,33 @@ func opDirect(w *worker, _ int) (float64, error) {
 	return 1, err
 }
 
-func opSeqRead(w *worker, i int) (float64, error) {
+func opSeqRead(w *worker, i int) (float64, error) { return w.seqRead(i, chunk) }
+
+func opSeqRead128(w *worker, i int) (float64, error) { return w.seqRead(i, 128<<10) }
+
+func (w *worker) seqRead(i, size int) (float64, error) {
 	if err := w.open("big", unix.O_RDONLY); err != nil {
 		return 0, err
 	}
-	off := int64(i%(bigSize/chunk)) * chunk
+	off := int64(i%(bigSize/size)) * int64(size)
 	if off == 0 { // cold again
 		if err := unix.Fadvise(w.fd, 0, 0, unix.FADV_DONTNEED); err != nil {
 			return 0, err
 		}
 	}
-	n, err := callRead(w.fd, w.buf[:chunk], off)
+	n, err := callRead(w.fd, w.buf[:size], off)
 	return float64(n) / 1e6, err
 }
 
-func opSeqWrite(w *worker, i int) (float64, error) {
+func opSeqWrite(w *worker, i int) (float64, error) { return w.seqWrite(i, chunk) }
+
+func opSeqWrite128(w *worker, i int) (float64, error) { return w.seqWrite(i, 128<<10) }
+
+func (w *worker) seqWrite(i, size int) (float64, error) {
 	if err := w.open("new/written", unix.O_WRONLY|unix.O_CREAT); err != nil {
 		return 0, err
 	}
-	n, err := callWrite(w.fd, w.buf[:chunk], int64(i%(bigSize/chunk))*chunk)
+	n, err := callWrite(w.fd, w.buf[:size], int64(i%(bigSize/size))*int64(size))
 	return float64(n) / 1e6, err
 }
 

@@ -60,6 +60,8 @@ var rows = []row{
 	{name: "direct8", unit: "ops/s", mode: data, clients: 8, op: opDirect},
 	{name: "seqread", unit: "MB/s", mode: data, clients: 1, op: opSeqRead},
 	{name: "seqwrite", unit: "MB/s", mode: data, clients: 1, op: opSeqWrite},
+	{name: "seqread-128k", unit: "MB/s", mode: data, clients: 1, op: opSeqRead128},
+	{name: "seqwrite-128k", unit: "MB/s", mode: data, clients: 1, op: opSeqWrite128},
 	{name: "readdir", unit: "entries/s", mode: data, clients: 1, op: opReaddir},
 	{name: "readdir-warm", unit: "entries/s", mode: fixed, clients: 1, prefill: true, op: opReaddir},
 	{name: "stat-own", unit: "ops/s", mode: own, clients: 1, op: opStat},
