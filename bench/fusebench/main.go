@@ -6,6 +6,7 @@
 //	go run ./fusebench -libfuse DIR                     also libfuse built in DIR (its io_uring mode)
 //	go run ./fusebench -ext4 DIR                        also DIR, on an ext4, beside the tmpfs
 //	go run ./fusebench -md table.md -json table.json
+//	go run ./fusebench -load 4 -md table.md -json table.json
 //	go run ./fusebench -rows seqread -add -md table.md -json table.json
 //
 // With -add the rows measured take the place of the same ones in the JSON
@@ -22,6 +23,9 @@
 // client in C would. Peers get the same time-outs (0 for metadata, 10 s for
 // data and trees), the same largest request (1 MiB) and their own defaults
 // otherwise.
+//
+// With -load N as many busy processes run beside servers and clients, and the
+// figures go to a table of their own.
 //
 // -profile FILE has each server of this project write a CPU profile to
 // FILE.NAME, for go tool pprof.
@@ -53,11 +57,15 @@ func main() {
 	flag.BoolVar(&o.add, "add", false, "keep the other rows of the JSON file")
 	flag.StringVar(&o.dir, "dir", "/dev/shm", "directory on a tmpfs to work in")
 	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of this project's servers to this file and their name")
+	flag.IntVar(&o.load, "load", 0, "busy processes beside the measured ones; the figures have a table of their own")
+	busy := flag.String("busy", "", "internal: be a busy process of this parent (FILE)")
 	serve := flag.String("serve", "", "internal: be this server (NAME MOUNTPOINT DIRECTORY)")
 	client := flag.String("client", "", "internal: be the clients of this row (MOUNTPOINT DIRECTORY PID)")
 	flag.Parse()
 	var err error
 	switch {
+	case *busy != "":
+		err = runBusy(*busy, flag.Arg(0))
 	case *serve != "":
 		err = runServer(*serve, flag.Arg(0), flag.Arg(1), o.profile)
 	case *client != "":
@@ -72,7 +80,7 @@ func main() {
 }
 
 type options struct {
-	rounds                       int
+	rounds, load                 int
 	time                         time.Duration
 	libfuse, ext4, rows, servers string
 	markdown, json, dir, profile string
@@ -93,13 +101,20 @@ func run(o *options) error {
 			return fmt.Errorf("%s: %w", o.json, err)
 		}
 	}
+	table := &all
+	if o.load > 0 {
+		if all.Loaded == nil {
+			all.Loaded = &results{}
+		}
+		table = all.Loaded
+	}
 	if o.rows != "none" {
-		if err := all.measure(o); err != nil {
+		if err := table.measure(o); err != nil {
 			return err
 		}
 	}
 	if o.markdown != "" {
-		if err := writeTable(o.markdown, all.markdown()); err != nil {
+		if err := all.write(o.markdown); err != nil {
 			return err
 		}
 	}
@@ -133,7 +148,15 @@ func (all *results) measure(o *options) error {
 			}
 		}
 	}
+	busy, err := startLoad(o.load, work)
+	if err != nil {
+		return err
+	}
+	defer busy.stop()
 	all.Machine = machine()
+	if o.load > 0 {
+		all.Machine = fmt.Sprintf("%d busy processes on %s", o.load, all.Machine)
+	}
 	for i := range rows {
 		r := &rows[i]
 		if o.rows != "" && !slices.Contains(strings.Split(o.rows, ","), r.name) {

@@ -31,6 +31,7 @@ type result struct {
 type results struct {
 	Machine string   `json:"machine"`
 	Rows    []result `json:"rows"`
+	Loaded  *results `json:"loaded,omitempty"` // the same beside busy processes
 }
 
 func (r *result) summarize() {
@@ -68,11 +69,16 @@ func (all *results) put(fresh []result) {
 
 // encode writes JSON, a line for each server in a row.
 func (all *results) encode() ([]byte, error) {
+	b, err := all.append(nil)
+	return append(b, '\n'), err
+}
+
+func (all *results) append(b []byte) ([]byte, error) {
 	machine, err := json.Marshal(all.Machine)
 	if err != nil {
 		return nil, err
 	}
-	b := fmt.Appendf(nil, "{\n\"machine\": %s,\n\"rows\": [", machine)
+	b = fmt.Appendf(b, "{\n\"machine\": %s,\n\"rows\": [", machine)
 	for i := range all.Rows {
 		r := all.Rows[i]
 		r.Samples = slices.Clone(r.Samples)
@@ -89,7 +95,13 @@ func (all *results) encode() ([]byte, error) {
 		}
 		b = append(append(b, '\n'), line...)
 	}
-	return append(b, "\n]\n}\n"...), nil
+	b = append(b, "\n]"...)
+	if all.Loaded != nil {
+		if b, err = all.Loaded.append(append(b, ",\n\"loaded\": "...)); err != nil {
+			return nil, err
+		}
+	}
+	return append(b, "\n}"...), nil
 }
 
 // round leaves the digits that mean something.
@@ -172,23 +184,38 @@ func (all *results) markdown() string {
 		"\n### All figures\n\n\"x\" are ratios to go-fuse within a round (median).\n\n" + head(tableHead) + all.lines(markdownStyle)
 }
 
-// The table stands between these lines of the file; the rest is prose.
+// A table stands between two such lines of the file; the rest is prose.
 const (
-	tableBegin = "<!-- fusebench begins -->\n"
-	tableEnd   = "<!-- fusebench ends -->\n"
+	quietMark  = "fusebench"
+	loadedMark = "fusebench, loaded,"
 )
 
-// writeTable puts text in the place of the table in file, or makes the file.
-func writeTable(file, text string) error {
-	text = tableBegin + text + tableEnd
+// write puts the tables into the document.
+func (all *results) write(file string) error {
+	if len(all.Rows) > 0 {
+		if err := writeTable(file, quietMark, all.markdown()); err != nil {
+			return err
+		}
+	}
+	if all.Loaded == nil {
+		return nil
+	}
+	return writeTable(file, loadedMark, all.Loaded.markdown())
+}
+
+// writeTable puts text in the place of the table of that mark in file, at the
+// end if there is none, or makes the file.
+func writeTable(file, mark, text string) error {
+	begin, end := "<!-- "+mark+" begins -->\n", "<!-- "+mark+" ends -->\n"
+	text = begin + text + end
 	old, err := os.ReadFile(file)
 	if err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	before, rest, found := strings.Cut(string(old), tableBegin)
-	_, after, ended := strings.Cut(rest, tableEnd)
+	before, rest, found := strings.Cut(string(old), begin)
+	_, after, ended := strings.Cut(rest, end)
 	if found && !ended {
-		return fmt.Errorf("%s: the line %q is missing", file, strings.TrimSpace(tableEnd))
+		return fmt.Errorf("%s: the line %q is missing", file, strings.TrimSpace(end))
 	}
 	if !found {
 		before = string(old)
