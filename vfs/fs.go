@@ -38,6 +38,7 @@ type Options struct {
 // be called concurrently.
 type FS struct {
 	opts  Options
+	made  time.Time // zero if Options.Now was given
 	slots [maxSlots >> 8]atomic.Pointer[[256]atomic.Pointer[Mount]]
 	own   *Mount                // slot 0: the union's own directories
 	root  atomic.Pointer[Mount] // what is attached at the root, or own
@@ -67,7 +68,7 @@ func New(opts *Options) *FS {
 		f.opts.EntryTimeout = time.Minute
 	}
 	if f.opts.Now == nil {
-		f.opts.Now = time.Now
+		f.opts.Now, f.made = time.Now, time.Now()
 	}
 	f.tree = &dir{id: fuse.FUSE_ROOT_ID, changed: f.opts.Now()}
 	f.dirs[f.tree.id] = f.tree
