@@ -10,7 +10,7 @@ import (
 	"github.com/sluicefs/sluice/image/check"
 	"github.com/sluicefs/sluice/image/detect"
 	"github.com/sluicefs/sluice/image/direct"
-	"github.com/sluicefs/sluice/internal/testenv"
+	"github.com/sluicefs/sluice/image/imagetest"
 )
 
 // run checks an image with the blobs in a directory, or without blobs.
@@ -38,30 +38,31 @@ func run(t *testing.T, boot, blobs string) *check.Report {
 }
 
 func TestGoodImages(t *testing.T) {
+	fixtures := imagetest.Fixtures(t)
 	for _, tt := range [...]struct {
 		boot, blobs                                                  string
-		large                                                        bool
+		unpacked                                                     bool
 		entries, inodes, dirs, files, links, bytes, chunks, verified uint64
 	}{
 		{"rafs/testdata/rafs-v6-2.2.boot", "rafs/testdata", false, 3, 3, 1, 2, 0, 30331, 2, 2},
-		{"rafs/testdata/v5-blake3-none-ext.boot", "", false, 54, 52, 24, 23, 7, 7704958, 23, 0},
-		{"rafs/testdata/v5-blake3-lz4-noext.boot", "", false, 54, 52, 24, 23, 7, 7704958, 23, 0},
 		{"erofs/testdata/plain.erofs", "", false, 158, 157, 3, 153, 1, 8903, 0, 0},
 		{"erofs/testdata/chunks.erofs", "", false, 158, 157, 3, 153, 1, 8903, 0, 0},
-		{"v6/v6-bootstrap-chunk-pos-438272.boot", "", true, 3517, 3517, 678, 2627, 212, 81619065, 2515, 0},
-		{"v5/v5-blake3-none-ext.boot", "v5", true, 54, 52, 24, 23, 7, 7704958, 23, 23},
-		{"v5/v5-blake3-lz4-noext.boot", "v5", true, 54, 52, 24, 23, 7, 7704958, 23, 23},
+		{"v6-bootstrap-chunk-pos-438272.boot", "", true, 3517, 3517, 678, 2627, 212, 81619065, 2515, 0},
+		{"rafs/testdata/v5-blake3-none-ext.boot", ".", true, 54, 52, 24, 23, 7, 7704958, 23, 23},
+		{"rafs/testdata/v5-blake3-lz4-noext.boot", ".", true, 54, 52, 24, 23, 7, 7704958, 23, 23},
 	} {
 		t.Run(tt.boot, func(t *testing.T) {
 			base := ".."
-			if tt.large {
-				base = testenv.Fixtures(t)
+			if tt.unpacked {
+				base = fixtures
 			}
-			blobs := tt.blobs
+			boot, blobs := filepath.Join("..", tt.boot), tt.blobs
 			if blobs != "" {
 				blobs = filepath.Join(base, blobs)
+			} else {
+				boot = filepath.Join(base, tt.boot)
 			}
-			r := run(t, filepath.Join(base, tt.boot), blobs)
+			r := run(t, boot, blobs)
 			for _, p := range r.Problems {
 				t.Error(p)
 			}

@@ -137,18 +137,6 @@ func UserNamespaces(t testing.TB, uid int) {
 	}
 }
 
-// Fixtures returns the directory named by SLUICE_FIXTURES, which holds image
-// fixtures too large for the repository. Without it the test is skipped, in
-// CI as well: smaller fixtures of the same kinds lie in testdata.
-func Fixtures(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("SLUICE_FIXTURES")
-	if dir == "" {
-		t.Skip("needs SLUICE_FIXTURES, the directory with the large image fixtures")
-	}
-	return dir
-}
-
 // Static needs the program at path to run without shared libraries, which a
 // race build does not.
 func Static(t testing.TB, path string) {
