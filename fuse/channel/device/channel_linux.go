@@ -34,7 +34,7 @@ type Channel struct {
 	monitor *stall.Monitor
 
 	stop    atomic.Bool  // readers leave instead of reading again
-	surplus atomic.Int32 // readers that should leave; best effort
+	surplus atomic.Int32 // readers that should leave; changed with mu held
 
 	mu      sync.Mutex
 	freed   sync.Cond // a frame came back, or the session ends
@@ -422,7 +422,7 @@ type reader struct {
 func (r *reader) run() {
 	c := r.c
 	f := c.take()
-	for f != nil && !c.stop.Load() && !c.leaves() {
+	for f != nil && !c.stop.Load() && !c.leaves(r) {
 		n, ok := r.receive(f)
 		if !ok {
 			break
@@ -465,9 +465,21 @@ func (r *reader) run() {
 	c.mu.Unlock()
 }
 
-// leaves reports whether this reader is one too many.
-func (c *Channel) leaves() bool {
-	return c.surplus.Load() > 0 && c.surplus.Add(-1) >= 0
+// leaves reports whether r is one too many, and takes it off the list then. The
+// others may have become fewer since the last look, by handlers that block.
+func (c *Channel) leaves(r *reader) bool {
+	if c.surplus.Load() <= 0 {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.readers) <= c.opts.Readers || c.surplus.Load() <= 0 {
+		c.surplus.Store(0)
+		return false
+	}
+	c.surplus.Add(-1)
+	delete(c.readers, r)
+	return true
 }
 
 // receive reads one message. It reports false when the session or this channel

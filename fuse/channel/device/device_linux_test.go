@@ -250,6 +250,37 @@ func TestManyBlockedRequests(t *testing.T) {
 	}
 }
 
+// Readers that are to leave stay when handlers that block have taken the
+// others: somebody has to read.
+func TestSurplusLeavesReaders(t *testing.T) {
+	gate := make(chan struct{})
+	var entered atomic.Int32
+	k := start(t, Options{Readers: 2}, func(r *channel.Request) {
+		if string(r.Args) == "wait" {
+			entered.Add(1)
+			r.Slot.Block()
+			<-gate
+		}
+		echo(r)
+	})
+	const blocked = 8
+	k.c.mu.Lock()
+	k.c.surplus.Store(2 * blocked) // as after a burst
+	k.c.mu.Unlock()
+	for i := range uint64(blocked) {
+		k.send(i, "wait")
+	}
+	k.send(blocked, "quick")
+	if got := k.receive(); got.unique != blocked {
+		t.Errorf("answer: got %+v, want that of the quick request", got)
+	}
+	until(t, "all handlers entered", func() bool { return entered.Load() == blocked })
+	close(gate)
+	for range blocked {
+		k.receive()
+	}
+}
+
 func threads(t *testing.T) int {
 	t.Helper()
 	tasks, err := os.ReadDir("/proc/self/task")
