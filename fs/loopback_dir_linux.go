@@ -186,15 +186,6 @@ func (d *loopbackDir) Fsyncdir(ctx context.Context, flags uint32) syscall.Errno 
 	return d.withFD(func(fd int) syscall.Errno { return ToErrno(unix.Fsync(fd)) })
 }
 
-// Ioctl forwards an ioctl(2) on the directory.
-func (d *loopbackDir) Ioctl(ctx context.Context, cmd uint32, arg uint64, input []byte, output []byte) (result int32, errno syscall.Errno) {
-	errno = d.withFD(func(fd int) (errno syscall.Errno) {
-		result, errno = callIoctl(fd, cmd, arg, input, output)
-		return errno
-	})
-	return result, errno
-}
-
 func (d *loopbackDir) withFD(f func(fd int) syscall.Errno) syscall.Errno {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -284,32 +284,6 @@ func (f *LoopbackFile) Lseek(ctx context.Context, off uint64, whence uint32) (at
 	return at, errno
 }
 
-// Ioctl forwards an ioctl(2) whose data the kernel has copied.
-func (f *LoopbackFile) Ioctl(ctx context.Context, cmd uint32, arg uint64, input []byte, output []byte) (result int32, errno syscall.Errno) {
-	errno = f.withFD(func(fd int) (errno syscall.Errno) {
-		result, errno = callIoctl(fd, cmd, arg, input, output)
-		return errno
-	})
-	return result, errno
-}
-
-// callIoctl calls the ioctl with a buffer that is as long as the command says,
-// never with an address of the caller's.
-func callIoctl(fd int, cmd uint32, arg uint64, input, output []byte) (int32, syscall.Errno) {
-	const read, write = 2, 1 // _IOC_READ, _IOC_WRITE
-	size := int(cmd >> 16 & 0x3fff)
-	if cmd>>30&(read|write) == 0 || size == 0 {
-		r, errno := sys.Ioctl(fd, cmd, uintptr(arg), nil)
-		return int32(r), errno
-	}
-	// FS_IOC_GETFLAGS and its like say long and mean int
-	buf := make([]byte, max(size, len(input), len(output)))
-	copy(buf, input)
-	r, errno := sys.Ioctl(fd, cmd, 0, buf)
-	copy(output, buf)
-	return int32(r), errno
-}
-
 // CopyFileRange copies between two files of loopbacks without the data
 // passing through this process.
 func (n *LoopbackNode) CopyFileRange(ctx context.Context, fhIn FileHandle,
