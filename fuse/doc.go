@@ -111,7 +111,8 @@
 //   - Do not send notifications while holding a lock that a handler takes.
 //     The kernel may need, say, the lock of a directory in which a LOOKUP
 //     waits for that handler. Notifications here go through a queue with a
-//     goroutine of its own, so sending never blocks, also in handlers.
+//     goroutine of its own: InodeNotify and its like wait for the kernel, but
+//     give up after a fraction of a second, and [Notifier]'s never wait.
 //   - Do not wait for another request in a handler unless that other one can
 //     always run. Handlers may block: the engine replaces a reader that does.
 //   - A process that has died with a file open leaves callers waiting only

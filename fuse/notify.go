@@ -458,21 +458,26 @@ func (n *Notice) append(b []byte) []byte {
 
 // notifyPatience is how long the calls that answer with the kernel's status
 // wait for it: whoever calls them with a lock held that a handler needs goes
-// on after that, with the notice still queued.
-const notifyPatience = 250 * time.Millisecond
+// on after that, with the notice still queued. A handler waits too, since one
+// that drops cached data wants that done before its caller goes on; but less
+// long, as the kernel may hold the notice back until that handler answers.
+const (
+	notifyPatience  = 250 * time.Millisecond
+	handlerPatience = 100 * time.Millisecond
+)
 
-// await waits for the kernel's answer as far as that is safe: not at all
-// beneath a handler, and otherwise not for long.
+// await waits for the kernel's answer, for as long as patience lasts.
 func (q *Notifier) await(n *Notice) Status {
 	select {
 	case <-n.done:
 		return n.st
 	default:
 	}
+	patience := notifyPatience
 	if inHandler() {
-		return OK
+		patience = handlerPatience
 	}
-	t := time.NewTimer(notifyPatience)
+	t := time.NewTimer(patience)
 	defer t.Stop()
 	select {
 	case <-n.done:

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sluicefs/sluice/fuse"
 	"github.com/sluicefs/sluice/fuse/fusetest"
@@ -116,6 +117,29 @@ func TestNotifyFromHandler(t *testing.T) {
 		t.Errorf("%v", r.Errno)
 	}
 	close(answered)
+}
+
+// A handler's notification is with the kernel before the handler goes on, so
+// that its caller does not see what was dropped.
+func TestNotifyBeforeAnswer(t *testing.T) {
+	fs := newMemFS()
+	k, s := session(t, fs, fusetest.Options{}, nil)
+	k.OnNotify(func(fusetest.Notice) syscall.Errno {
+		time.Sleep(time.Millisecond) // a kernel that takes a while
+		return syscall.ENOENT
+	})
+	waited := false
+	fs.hook = func(*fuse.InHeader, <-chan struct{}) fuse.Status {
+		waited = s.InodeNotify(2, 0, 0) == fuse.ENOENT
+		return fuse.OK
+	}
+	// One that did not get the processor in time goes on without the answer.
+	for range 100 {
+		if within(t, "the answer", getattr(k, 0)); waited {
+			return
+		}
+	}
+	t.Error("InodeNotify beneath a handler never had the kernel's status")
 }
 
 func TestNotifyStatus(t *testing.T) {

@@ -1,9 +1,9 @@
 package fuse
 
 // notifications are the calls of go-fuse's API that tell the kernel something
-// and return what it said. They wait for that where it is safe; beneath a
-// handler, or when the kernel does not answer soon (because a lock is held
-// that a handler needs), they return OK with the notification queued. See
+// and return what it said. They wait for that; but when the kernel does not
+// answer soon, because the calling handler's answer or a lock that a handler
+// needs is in its way, they return OK with the notification queued. See
 // [Notifier] for calls that never wait.
 type notifications struct{ q *Notifier }
 
