@@ -126,6 +126,9 @@ func (t *Target) openArchive(ref source.Ref, c Config) error {
 		a = z
 		warnings, _ = z.Tree().Warnings()
 	case source.Tar:
+		if err := source.CheckCacheDir(c.Source.CacheDir); err != nil {
+			return err
+		}
 		z, err := tarfs.Open(ref.Name, tarfs.Options{CacheDir: filepath.Join(c.Source.CacheDir, "archives")})
 		if err != nil {
 			return err

@@ -90,6 +90,9 @@ func (i *Image) Close() error {
 // OpenImage opens the image that ref names.
 func OpenImage(ctx context.Context, ref Ref, o Options) (*Image, error) {
 	img := &Image{Ref: ref}
+	if err := CheckCacheDir(o.CacheDir); err != nil {
+		return nil, err
+	}
 	boot, err := img.locate(ctx, &o)
 	if err == nil {
 		err = img.openTree(ctx, boot)

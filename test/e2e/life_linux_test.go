@@ -193,7 +193,7 @@ func TestWrongUsage(t *testing.T) {
 	b := newBench(t)
 	for _, args := range [][]string{
 		{"nonsense"}, {"mount"}, {"mount", "x"}, {"mount", "a", "b", "c"}, {"mount", "--nonsense", "a", "b"},
-		{"mount", "--io=fast", "a", "b"}, {"mount", "--type=disk", "a", "b"}, {"mount", "-o", "nonsense", "a", "b"},
+		{"mount", "--io=fast", "a", "b"}, {"mount", "--type=floppy", "a", "b"}, {"mount", "-o", "nonsense", "a", "b"},
 		{"mount", "--uid=-5", "a", "b"}, {"mount", "--cache-size=many", "a", "b"}, {"mount", "--cache-timeout=-1s", "a", "b"},
 		{"mount", "--passthrough=on", "/etc/passwd", "b", "--type=tar"},
 		{"umount"}, {"umount", "--all", "x"}, {"stats"}, {"why"}, {"list", "x"}, {"run"}, {"doctor", "x"},

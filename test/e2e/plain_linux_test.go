@@ -198,7 +198,7 @@ func TestIntegrationPlainImageOnAFullDisk(t *testing.T) {
 	}
 	for size, want := range map[string]string{"1m": "are needed, 1.0 MiB are free;", "2m": "2.0 MiB that are free did not suffice (no space left on device);"} {
 		dir := b.mkdir("cache-" + size)
-		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=700,size="+size); err != nil {
 			t.Fatal(err)
 		}
 		o := b.run("mount", "--cache-dir", dir, "oci:"+b.path("layout"), b.mkdir("mnt"))
