@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/sluicefs/sluice/fuse"
+	"github.com/sluicefs/sluice/internal/testenv"
 )
 
 // Attached, replaced and detached again and again while others read: nobody
@@ -85,7 +86,7 @@ func TestIntegrationCycles(t *testing.T) {
 	if !server.KernelSettings().SupportsNotify(fuse.NOTIFY_PRUNE) {
 		most += paths
 	}
-	eventually(t, "only what stays is left", func() bool { return len(u.Mounts()) <= most })
+	testenv.Until(t, "only what stays is left", func() bool { return len(u.Mounts()) <= most })
 	runtime.GC()
 	runtime.ReadMemStats(&last)
 	if last.HeapAlloc > first.HeapAlloc+8<<20 {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -383,11 +385,7 @@ func (f *FS) over() bool {
 func (f *FS) Mounts() []*Mount {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	ms := make([]*Mount, 0, len(f.mounts))
-	for m := range f.mounts {
-		ms = append(ms, m)
-	}
-	return ms
+	return slices.Collect(maps.Keys(f.mounts))
 }
 
 // At returns what is attached at p, or nil.
@@ -408,10 +406,7 @@ func (f *FS) At(p string) *Mount {
 func (f *FS) Init(server *fuse.Server) {
 	f.mu.Lock()
 	f.server = server
-	ms := make([]*Mount, 0, len(f.mounts))
-	for m := range f.mounts {
-		ms = append(ms, m)
-	}
+	ms := slices.Collect(maps.Keys(f.mounts))
 	f.mu.Unlock()
 	for _, m := range ms {
 		m.fs.Init(server.View(m))
@@ -422,10 +417,7 @@ func (f *FS) Init(server *fuse.Server) {
 func (f *FS) OnUnmount() {
 	f.mu.Lock()
 	f.ending = true
-	ms := make([]*Mount, 0, len(f.mounts))
-	for m := range f.mounts {
-		ms = append(ms, m)
-	}
+	ms := slices.Collect(maps.Keys(f.mounts))
 	f.mu.Unlock()
 	for _, m := range ms {
 		m.state.CompareAndSwap(attached, strictly)

@@ -46,18 +46,6 @@ func mountOn(t *testing.T, dir string, u *FS, o *fuse.MountOptions) *fuse.Server
 	return server
 }
 
-// eventually polls until ok, as the kernel forgets when it wants to.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(6 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within a minute", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 func mustRead(t *testing.T, path, want string) {
 	t.Helper()
 	got, err := os.ReadFile(path)
@@ -181,9 +169,9 @@ func TestIntegrationDetachOpenFiles(t *testing.T) {
 	files["lazy"].Close()
 	files["strict"].Close()
 	// The kernel forgets unused nodes of a dropped name by itself.
-	eventually(t, "the lazily detached ends", func() bool { return lazy.ended.Load() == 1 })
+	testenv.Until(t, "the lazily detached ends", func() bool { return lazy.ended.Load() == 1 })
 	<-ml.Done()
-	eventually(t, "slots are free", func() bool {
+	testenv.Until(t, "slots are free", func() bool {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		return u.slot(ml.slot) == nil && u.slot(ms.slot) == nil

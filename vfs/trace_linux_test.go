@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluicefs/sluice/fs"
+	"github.com/sluicefs/sluice/internal/testenv"
 )
 
 // Who has a directory as the current one while the file system is detached goes
@@ -42,5 +43,5 @@ func TestIntegrationWalksOn(t *testing.T) {
 	if err := unix.Close(fd); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the kernel has forgotten all", func() bool { return len(u.Mounts()) == 0 })
+	testenv.Until(t, "the kernel has forgotten all", func() bool { return len(u.Mounts()) == 0 })
 }

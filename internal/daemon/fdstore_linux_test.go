@@ -116,8 +116,7 @@ func (m *manager) names() (all []string) {
 // start starts a daemon with what is kept.
 func (m *manager) start(t *testing.T, c childOptions) *child {
 	t.Helper()
-	p := &child{cmd: c.command(t), done: make(chan error, 1)}
-	p.cmd.Stderr = &p.log
+	p := c.child(t)
 	m.mu.Lock()
 	var names []string
 	for _, k := range m.kept {
@@ -135,17 +134,7 @@ func (m *manager) start(t *testing.T, c childOptions) *child {
 	// only the process itself can say its number
 	p.cmd.Args = append([]string{"/bin/sh", "-c", `export LISTEN_PID=$$; exec "$0"`, p.cmd.Path}, p.cmd.Args[1:]...)
 	p.cmd.Path = "/bin/sh"
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { p.done <- p.cmd.Wait() }()
-	t.Cleanup(func() {
-		p.kill()
-		if t.Failed() {
-			t.Logf("log of %d:\n%s", p.cmd.Process.Pid, p.log.String())
-		}
-	})
-	return p
+	return p.start(t)
 }
 
 // systemd keeps the session of a daemon that is killed, and the next process

@@ -142,22 +142,7 @@ func startReaders(t *testing.T, n int, dirs ...toRead) *readers {
 	for range n {
 		cmd := exec.Command(exe)
 		cmd.Env = append(os.Environ(), readerEnv+"="+string(text))
-		var errs bytes.Buffer
-		cmd.Stderr = &errs
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		counted := make(chan struct{})
-		go func() {
-			defer close(counted)
+		stop := testenv.Worker(t, cmd, func(out io.Reader) {
 			buf := make([]byte, 64)
 			for {
 				n, err := out.Read(buf)
@@ -166,14 +151,10 @@ func startReaders(t *testing.T, n int, dirs ...toRead) *readers {
 					return
 				}
 			}
-		}()
+		})
 		stops = append(stops, func() {
-			in.Close()
-			watchdog := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
-			defer watchdog.Stop()
-			<-counted
-			if err := cmd.Wait(); err != nil {
-				t.Errorf("a reader: %v: %s", err, errs.String())
+			if err := stop(); err != nil {
+				t.Errorf("a reader: %v", err)
 			}
 		})
 	}
@@ -215,8 +196,20 @@ func (c childOptions) command(t *testing.T) *exec.Cmd {
 
 func startChild(t *testing.T, c childOptions) *child {
 	t.Helper()
+	return c.child(t).start(t)
+}
+
+// child is the process, not started yet.
+func (c childOptions) child(t *testing.T) *child {
+	t.Helper()
 	p := &child{cmd: c.command(t), done: make(chan error, 1)}
 	p.cmd.Stderr = &p.log
+	return p
+}
+
+// start starts the process, which ends with the test.
+func (p *child) start(t *testing.T) *child {
+	t.Helper()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

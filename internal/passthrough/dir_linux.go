@@ -82,16 +82,24 @@ func (d *dirHandle) close() {
 	d.fd = -1
 }
 
-// ready opens d, the directory id, unless it is open. d.mu is held.
-func (d *dirHandle) ready(f *FS, id uint64) syscall.Errno {
+// lockDir returns an open directory of the kernel's with its mu held; one that
+// was not read yet is opened now.
+func (f *FS) lockDir(id, fh uint64) (*dirHandle, syscall.Errno) {
+	d, errno := f.dir(id, fh)
+	if errno != 0 {
+		return nil, errno
+	}
+	d.mu.Lock()
 	if d.fd >= 0 {
-		return 0
+		return d, 0
 	}
 	opened, errno := f.openDir(id)
-	if errno == 0 {
-		d.fd = opened.fd
+	if errno != 0 {
+		d.mu.Unlock()
+		return nil, errno
 	}
-	return errno
+	d.fd = opened.fd
+	return d, 0
 }
 
 func (d *dirHandle) giveBuffer() {
@@ -179,15 +187,11 @@ func (f *FS) ReleaseDir(in *fuse.ReleaseIn) { f.dirs.remove(in.Fh) }
 
 // FsyncDir makes the names of a directory durable.
 func (f *FS) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	d, errno := f.dir(in.NodeId, in.Fh)
+	d, errno := f.lockDir(in.NodeId, in.Fh)
 	if errno != 0 {
 		return fuse.Status(errno)
 	}
-	d.mu.Lock()
 	defer d.mu.Unlock()
-	if errno := d.ready(f, in.NodeId); errno != 0 {
-		return fuse.Status(errno)
-	}
 	return fuse.Status(errnoOf(unix.Fsync(d.fd)))
 }
 
@@ -225,15 +229,11 @@ func (f *FS) dirEntry(e *sys.Dirent) fuse.DirEntry {
 // readDir gives entries, from the offset of the request on, as long as add
 // takes them.
 func (f *FS) readDir(in *fuse.ReadIn, add func(dir int, e *sys.Dirent) bool) fuse.Status {
-	d, errno := f.dir(in.NodeId, in.Fh)
+	d, errno := f.lockDir(in.NodeId, in.Fh)
 	if errno != 0 {
 		return fuse.Status(errno)
 	}
-	d.mu.Lock()
 	defer d.mu.Unlock()
-	if errno := d.ready(f, in.NodeId); errno != 0 {
-		return fuse.Status(errno)
-	}
 	if in.Offset != d.off || in.Offset == 0 { // 0 is a rewind as well
 		if _, err := unix.Seek(d.fd, int64(in.Offset), unix.SEEK_SET); err != nil {
 			return fuse.Status(errnoOf(err))

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -46,7 +45,7 @@ func TestIntegrationRests(t *testing.T) {
 			if err := os.WriteFile(below, []byte("other"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the change is seen", func() bool {
+			testenv.Until(t, "the change is seen", func() bool {
 				b, err := os.ReadFile(mnt + "/f")
 				return err == nil && string(b) == "other"
 			})
@@ -56,18 +55,7 @@ func TestIntegrationRests(t *testing.T) {
 			if b, err := os.ReadFile(below); err != nil || string(b) != "through the mount" {
 				t.Errorf("below: %q, %v", b, err)
 			}
-			eventually(t, "the file is not open any more", func() bool { return leased(t, below) })
+			testenv.Until(t, "the file is not open any more", func() bool { return leased(t, below) })
 		})
-	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within a minute", what)
-		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }

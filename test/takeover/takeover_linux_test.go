@@ -3,7 +3,6 @@ package takeover
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -300,39 +299,12 @@ func (s *scene) work(t *testing.T, w worker) {
 		t.Fatal(err)
 	}
 	cmd := program(t, workerEnv+"="+string(text))
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
 	k := len(s.workers)
 	s.workers = append(s.workers, cmd)
 	s.mu.Lock()
 	s.alive[k] = 0
 	s.mu.Unlock()
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		s.listen(k, out)
-	}()
-	s.stops = append(s.stops, func() error {
-		in.Close()
-		kill := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
-		defer kill.Stop()
-		<-read
-		if err := cmd.Wait(); err != nil {
-			return fmt.Errorf("%w: %s", err, errs.String())
-		}
-		return nil
-	})
+	s.stops = append(s.stops, testenv.Worker(t, cmd, func(out io.Reader) { s.listen(k, out) }))
 }
 
 func (s *scene) listen(k int, out io.Reader) {
