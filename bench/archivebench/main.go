@@ -8,12 +8,14 @@
 //
 // Rows: "open" is from the start of the mounting program until the first
 // name in the root can be looked up, with an archive of -members members;
-// "list" walks all names; "random" reads 4 KiB at random places of one
-// deflated member of -size MiB, "sequential" reads that member once, and
-// "again" once more, when the kernel has it. "inflate" is what it takes this
-// program to inflate the member from its start to half its length, which is
-// what a random read costs that cannot seek. An index that a program has
-// saved in an earlier round is there in the next one.
+// "list" walks all names; "small" opens, reads and closes 5,000 of them, and
+// "small again" the same once more; "random" reads 4 KiB at random places of
+// one deflated member of -size MiB, "sequential" reads that member once, and
+// "again" and "warm" once more each, when the kernel has it. "inflate" is what
+// it takes this program to inflate the member from its start to half its
+// length, which is what a random read costs that cannot seek. An index that a
+// program has saved in an earlier round is there in the next one.
+// The program "loopback" is sluice's mount of a directory with the same files.
 // Programs are measured in turn within each round; figures are medians.
 package main
 
@@ -22,6 +24,7 @@ import (
 	"archive/zip"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -74,6 +77,7 @@ type program struct {
 	name string
 	args func(archive, dir string) []string
 	tar  bool // does tar as well as zip
+	dir  bool // shows the directory with the files of an archive
 }
 
 // row is one figure of one program on one archive.
@@ -101,19 +105,21 @@ func run(o options) error {
 	}
 	programs := []program{{"sluice", func(a, d string) []string {
 		return []string{sluice, "mount", "--cache-dir", filepath.Join(work, "cache"), a, d}
-	}, true}}
+	}, true, false}, {"loopback", func(a, d string) []string {
+		return []string{sluice, "mount", strings.TrimSuffix(a, ".zip"), d}
+	}, false, true}}
 	if p, err := exec.LookPath("archivemount"); err == nil {
 		programs = append(programs, program{"archivemount", func(a, d string) []string {
 			return []string{p, "-f", "-o", "readonly", a, d}
-		}, true})
+		}, true, false})
 	}
 	if p, err := exec.LookPath("fuse-zip"); err == nil {
-		programs = append(programs, program{"fuse-zip", func(a, d string) []string { return []string{p, "-f", "-r", a, d} }, false})
+		programs = append(programs, program{"fuse-zip", func(a, d string) []string { return []string{p, "-f", "-r", a, d} }, false, false})
 	}
 	if p, err := exec.LookPath("ratarmount"); err == nil {
 		programs = append(programs, program{"ratarmount", func(a, d string) []string {
 			return []string{p, "-f", "--index-folders", filepath.Join(work, "ratarmount"), a, d}
-		}, true})
+		}, true, false})
 	}
 	log.Printf("the archives: %d members; one of %d MiB", o.members, size>>20)
 	archives, err := makeArchives(work, o.members, size)
@@ -209,13 +215,16 @@ func buildSluice(to string) error {
 	return build.Run()
 }
 
-// makeArchives writes a zip and a tar.gz with many members and ones with a
-// large member.
+// filler calls put for each file of an archive.
+type filler func(put func(name string, size int64, r io.Reader) error) error
+
+// makeArchives writes a zip, a tar.gz and a directory with many members and
+// ones with a large member.
 func makeArchives(dir string, members int, size int64) ([]string, error) {
 	var names []string
 	for _, kind := range []struct {
 		name string
-		add  func(put func(name string, size int64, r io.Reader) error) error
+		add  filler
 	}{
 		{"many", func(put func(string, int64, io.Reader) error) error {
 			for i := range members {
@@ -266,9 +275,34 @@ func makeArchives(dir string, members int, size int64) ([]string, error) {
 		}); err != nil {
 			return nil, err
 		}
+		if err := makeTree(filepath.Join(dir, kind.name), kind.add); err != nil {
+			return nil, err
+		}
 		names = append(names, zipName, tarName)
 	}
 	return names, nil
+}
+
+// makeTree makes a directory of the files that add puts, unless there is one.
+func makeTree(dir string, add filler) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	part := dir + ".part"
+	err := add(func(name string, _ int64, r io.Reader) error {
+		path := filepath.Join(part, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		return create(path, func(w io.Writer) error {
+			_, err := io.Copy(w, r)
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return os.Rename(part, dir)
 }
 
 // create makes a file unless there is one.
@@ -349,6 +383,14 @@ func measure(p program, archive, dir string, size int64) (rows []row, err error)
 			return nil, err
 		}
 		add("list", float64(n)/time.Since(t).Seconds(), "names/s")
+		for _, what := range []string{"small", "small again"} {
+			t := time.Now()
+			n, err := readSmall(dir)
+			if err != nil {
+				return nil, err
+			}
+			add(what, float64(n)/time.Since(t).Seconds(), "files/s")
+		}
 		return rows, nil
 	}
 	f, err := os.Open(filepath.Join(dir, "large"))
@@ -359,7 +401,7 @@ func measure(p program, archive, dir string, size int64) (rows []row, err error)
 	if err := random(f, size, add); err != nil {
 		return nil, err
 	}
-	for _, what := range []string{"sequential", "again"} {
+	for _, what := range []string{"sequential", "again", "warm"} {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return nil, err
 		}
@@ -371,6 +413,34 @@ func measure(p program, archive, dir string, size int64) (rows []row, err error)
 		add(what, float64(n)/time.Since(t).Seconds()/1e6, "MB/s")
 	}
 	return rows, nil
+}
+
+// readSmall opens, reads and closes some of the many members, of some
+// directories whole ones, and returns how many.
+func readSmall(dir string) (n int, err error) {
+	buf := make([]byte, 4096)
+	for d := range 500 {
+		if n >= 5000 {
+			break
+		}
+		sub := filepath.Join(dir, fmt.Sprintf("d%03d", d))
+		entries, err := os.ReadDir(sub)
+		if err != nil {
+			return n, err
+		}
+		for _, e := range entries {
+			fd, err := syscall.Open(filepath.Join(sub, e.Name()), syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+			if err != nil {
+				return n, err
+			}
+			_, err = syscall.Read(fd, buf)
+			if err := errors.Join(err, syscall.Close(fd)); err != nil {
+				return n, err
+			}
+			n++
+		}
+	}
+	return n, nil
 }
 
 // random reads 4 KiB at random places: the first few go where nobody has
