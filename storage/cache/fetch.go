@@ -462,7 +462,7 @@ func (r *Reader) ask(ctx context.Context, blob string, b []byte, off int64, p pr
 		switch p {
 		case byAhead:
 			n.ahead.Add(uint64(len(b)))
-		case byPrefetch:
+		case byPrefetch, bySoon:
 			n.prefetch.Add(uint64(len(b)))
 		}
 	})

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"encoding/binary"
 	"math/rand/v2"
 	"os"
@@ -333,6 +334,22 @@ func TestPrefetchFetchesAllOnceAndMerged(t *testing.T) {
 	}
 	if done, err := r.ReadPresent(make([]byte, len(want)), ext); !done || err != nil {
 		t.Errorf("read of what was prefetched: done %v, %v", done, err)
+	}
+}
+
+// What is fetched before anybody asks for it is counted so, soon or not.
+func TestPrefetchIsCounted(t *testing.T) {
+	b := newTestBlob(1, 10, 9000, storage.Zstd, true)
+	ext, _ := b.file(0, 10)
+	for name, prefetch := range map[string]func(*Reader, context.Context, []storage.Extent) error{"prefetch": (*Reader).Prefetch, "soon": (*Reader).PrefetchSoon} {
+		_, r := openTest(t, t.TempDir(), Options{}, backendOf(b), ReaderOptions{})
+		if err := prefetch(r, t.Context(), ext); err != nil {
+			t.Fatal(err)
+		}
+		r.settle()
+		if s := r.Stats(); s.BytesPrefetch != uint64(len(b.stored)) || s.BytesFetched != s.BytesPrefetch {
+			t.Errorf("%s: %d bytes fetched, %d of them by prefetch, want %d", name, s.BytesFetched, s.BytesPrefetch, len(b.stored))
+		}
 	}
 }
 
