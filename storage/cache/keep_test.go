@@ -58,3 +58,24 @@ func TestSparesAreBounded(t *testing.T) {
 		t.Errorf("a closed reader leaves %d spares of %d bytes", len(c.spares.flights), c.spares.bytes)
 	}
 }
+
+// TestPiecesOfUnkeptChunksAreFetchedOnce: who reads without a disk, in pieces
+// smaller than chunks, as the kernel does, fetches no chunk twice.
+func TestPiecesOfUnkeptChunksAreFetchedOnce(t *testing.T) {
+	b := newTestBlob(1, 40, 1_000_000, storage.None, true)
+	m := backendOf(b)
+	_, r := openTest(t, "", Options{}, m, ReaderOptions{})
+	const piece = 64 << 10
+	for i := range b.chunks {
+		ext, want := b.file(i, i+1)
+		for off := 0; off < len(want); off += piece {
+			e := ext[0]
+			e.FileOffset, e.ChunkOffset, e.Length = int64(off), uint32(off), int64(len(want)-off)
+			read(t, r, []storage.Extent{e}, want[off:min(off+piece, len(want))])
+		}
+	}
+	r.settle()
+	if _, n := m.counts(); n > int64(len(b.stored))*11/10 {
+		t.Errorf("fetched %d bytes of a blob of %d", n, len(b.stored))
+	}
+}
