@@ -120,7 +120,7 @@ func imageRows(i *serve.ImageStats) [][]string {
 		{"touched", bytesText(i.TouchedBytes) + " of chunks"},
 		{"amplification", fmt.Sprintf("%.2f", i.Amplification)},
 		{"reads", fmt.Sprintf("%d (%s), %.1f %% without waiting", i.ReadRequests, bytesText(i.ReadBytes), 100*i.HitRate)},
-		{"prefetch", fmt.Sprintf("%s, %s", i.PrefetchState, bytesText(i.PrefetchBytes))},
+		{"prefetch", fmt.Sprintf("%s, %s fetched ahead", i.PrefetchState, bytesText(i.PrefetchBytes))},
 	}
 	if i.Passthrough != "" {
 		rows = append(rows, []string{"passthrough", fmt.Sprintf("%s, %d opens, %d whole files made (%s)", i.Passthrough, i.PassthroughOpens, i.WholeFiles, bytesText(i.WholeBytes))})
