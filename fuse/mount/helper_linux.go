@@ -125,7 +125,7 @@ func (o *Options) helperOptions() string {
 		name string
 	}{
 		{o.AllowOther, "allow_other"}, {o.DefaultPermissions, "default_permissions"}, {o.ReadOnly, "ro"},
-		{o.NoSuid, "nosuid"}, {o.NoDev, "nodev"}, {o.NoExec, "noexec"}, {o.NoAtime, "noatime"},
+		{o.NoSuid, "nosuid"}, {o.NoDev, "nodev"}, {o.NoExec, "noexec"}, {o.NoAtime, "noatime"}, {o.NoDirAtime, "nodiratime"},
 		{o.Sync, "sync"}, {o.DirSync, "dirsync"}, {o.AutoUnmount, "auto_unmount"},
 	} {
 		if f.on {

@@ -70,6 +70,8 @@ type Options struct {
 	NoDev       bool // implied for ordinary users
 	NoExec      bool
 	NoAtime     bool
+	NoDirAtime  bool // like NoAtime, for directories
+	StrictAtime bool // without it, and NoAtime, times are those of relatime
 	Sync        bool // every write is synchronous
 	DirSync     bool // changes of directories are synchronous
 	AutoUnmount bool // Helper only: it unmounts when this process ends
@@ -121,8 +123,14 @@ var flagOptions = map[string]func(*Options){
 	"dev":                 func(o *Options) { o.NoDev = false },
 	"noexec":              func(o *Options) { o.NoExec = true },
 	"exec":                func(o *Options) { o.NoExec = false },
-	"noatime":             func(o *Options) { o.NoAtime = true },
+	"noatime":             func(o *Options) { o.NoAtime, o.StrictAtime = true, false },
 	"atime":               func(o *Options) { o.NoAtime = false },
+	"nodiratime":          func(o *Options) { o.NoDirAtime = true },
+	"diratime":            func(o *Options) { o.NoDirAtime = false },
+	"strictatime":         func(o *Options) { o.StrictAtime, o.NoAtime = true, false },
+	"nostrictatime":       func(o *Options) { o.StrictAtime = false },
+	"relatime":            func(o *Options) { o.StrictAtime = false },
+	"norelatime":          func(o *Options) {}, // the kernel, too, has relatime then
 	"sync":                func(o *Options) { o.Sync = true },
 	"async":               func(o *Options) { o.Sync = false },
 	"dirsync":             func(o *Options) { o.DirSync = true },

@@ -116,7 +116,7 @@ func TestIntegrationAttach(t *testing.T) {
 			if how == Helper {
 				testenv.Program(t, "fusermount3", "fuse3")
 			}
-			o := Options{Point: t.TempDir(), Method: how, Subtype: "sluicetest", Source: "a,b", ReadOnly: true, NoSuid: true,
+			o := Options{Point: t.TempDir(), Method: how, Subtype: "sluicetest", Source: "a,b", ReadOnly: true, NoSuid: true, NoDirAtime: how != Helper,
 				AllowOther: true, DefaultPermissions: true, MaxRead: 8192}
 			p, err := Prepare(o)
 			if err != nil {
@@ -132,6 +132,9 @@ func TestIntegrationAttach(t *testing.T) {
 				if !strings.Contains(line, want) {
 					t.Errorf("/proc/self/mounts: %q lacks %q", line, want)
 				}
+			}
+			if o.NoDirAtime && !strings.Contains(line, "nodiratime") { // Debian's fusermount3 does not know it
+				t.Errorf("/proc/self/mounts: %q lacks nodiratime", line)
 			}
 			var st unix.Stat_t
 			if err := unix.Stat(p.Path(), &st); err != nil {

@@ -192,6 +192,7 @@ func (p *Point) attachAPI() error {
 	}{
 		{o.ReadOnly, unix.MOUNT_ATTR_RDONLY}, {o.NoSuid, unix.MOUNT_ATTR_NOSUID}, {o.NoDev, unix.MOUNT_ATTR_NODEV},
 		{o.NoExec, unix.MOUNT_ATTR_NOEXEC}, {o.NoAtime, unix.MOUNT_ATTR_NOATIME},
+		{o.NoDirAtime, unix.MOUNT_ATTR_NODIRATIME}, {o.StrictAtime && !o.NoAtime, unix.MOUNT_ATTR_STRICTATIME},
 	} {
 		if f.on {
 			attrs |= f.attr
@@ -242,7 +243,8 @@ func (p *Point) attachSyscall() error {
 		flag uintptr
 	}{
 		{o.ReadOnly, unix.MS_RDONLY}, {o.NoSuid, unix.MS_NOSUID}, {o.NoDev, unix.MS_NODEV}, {o.NoExec, unix.MS_NOEXEC},
-		{o.NoAtime, unix.MS_NOATIME}, {o.Sync, unix.MS_SYNCHRONOUS}, {o.DirSync, unix.MS_DIRSYNC},
+		{o.NoAtime, unix.MS_NOATIME}, {o.NoDirAtime, unix.MS_NODIRATIME}, {o.StrictAtime && !o.NoAtime, unix.MS_STRICTATIME},
+		{o.Sync, unix.MS_SYNCHRONOUS}, {o.DirSync, unix.MS_DIRSYNC},
 	} {
 		if f.on {
 			flags |= f.flag

@@ -15,13 +15,13 @@ import (
 // only, or are what a mount is anyway.
 var ignoredOptions = []string{
 	"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev",
-	"exec", "async", "atime", "relatime", "norelatime", "strictatime", "nostrictatime",
+	"exec", "async", "atime", "relatime", "norelatime", "nostrictatime",
 	"diratime", "rw", "default_permissions", "nonempty", "lazytime", "nolazytime",
 }
 
 // kernelOptions are handed to the kernel as they are. Without suid and dev a
 // mount has nosuid and nodev.
-var kernelOptions = []string{"nosuid", "suid", "nodev", "dev", "noexec", "noatime", "nodiratime", "sync", "dirsync"}
+var kernelOptions = []string{"nosuid", "suid", "nodev", "dev", "noexec", "noatime", "nodiratime", "strictatime", "sync", "dirsync"}
 
 // applyOptions carries the options of -o over to the flags that they stand
 // for. An option name may have '_' for the '-' of the flag.
