@@ -21,8 +21,9 @@ func TestLoopbackIoctlAllowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
-	f := NewLoopbackFile(fd).(FileIoctler)
+	file := NewLoopbackFile(fd).(*LoopbackFile) // which closes fd
+	defer file.Release(t.Context())
+	var f FileIoctler = file
 	var below [8]byte
 	for _, c := range []struct {
 		name string
