@@ -67,7 +67,7 @@ func (f *sourceFlags) add(fs *pflag.FlagSet, env *Env) {
 	fs.StringVar(&f.preRate, "prefetch-rate", "0", "bytes per second that are fetched ahead at most; 0 is no limit of its own")
 	fs.StringVar(&f.profile, "profile", "", "fetch ahead by a profile that 'sluice record' wrote")
 	fs.StringVar(&f.transport, "io", "auto", "way of requests: auto, classic, clone, uring")
-	fs.StringVar(&f.passthrough, "passthrough", "auto", "let the kernel read files itself: auto (those of a directory), on (also those of an image of 1 MiB or more: once all of such a file is here it is copied in one piece, which takes disk space again), off")
+	fs.StringVar(&f.passthrough, "passthrough", "auto", "let the kernel read files itself: auto (those of a directory), on (also those of an image of 1 MiB or more: once all of such a file is here it is copied in one piece, which takes disk space again, and each open of an image's file then costs a request), off")
 	fs.BoolVar(&f.shareLocks, "share-locks", false, "locks on files of a directory count for those who use it directly, too (each close then costs a request)")
 	fs.BoolVar(&f.debug, "debug", false, "log all requests")
 }
