@@ -136,6 +136,13 @@ func session(t testing.TB, fs fuse.RawFileSystem, ko fusetest.Options, mo *fuse.
 	t.Helper()
 	k := fusetest.NewKernel(ko)
 	s := fuse.NewServerOn(fs, k, mo)
+	begin(t, k, s)
+	return k, s
+}
+
+// begin serves until the end of the test.
+func begin(t testing.TB, k *fusetest.Kernel, s *fuse.Server) {
+	t.Helper()
 	go s.Serve()
 	if _, errno := k.Init(); errno != 0 {
 		t.Fatalf("INIT: %v", errno)
@@ -147,7 +154,6 @@ func session(t testing.TB, fs fuse.RawFileSystem, ko fusetest.Options, mo *fuse.
 			t.Error(f)
 		}
 	})
-	return k, s
 }
 
 // both runs a test with messages as the device has them and as a ring does.

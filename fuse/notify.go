@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sluicefs/sluice/fuse/channel"
 	"github.com/sluicefs/sluice/fuse/wire"
 )
 
@@ -175,11 +176,7 @@ func (q *Notifier) Entry(parent uint64, name string) *Notice {
 // Entry it takes nothing away from those who use it. An older kernel (before
 // 7.38) drops the name.
 func (q *Notifier) Expire(parent uint64, name string) *Notice {
-	n := &Notice{code: wire.NotifyInvalEntry, node: parent, name: name}
-	if q.e.params.Flags&CAP_HAS_EXPIRE_ONLY != 0 {
-		n.flags = wire.ExpireOnly
-	}
-	return q.add(n)
+	return q.add(&Notice{code: wire.NotifyInvalEntry, node: parent, name: name, flags: wire.ExpireOnly})
 }
 
 // Delete says that a name, which was child's, is gone: like Entry, and those
@@ -245,7 +242,7 @@ func (q *Notifier) add(n *Notice) *Notice {
 		return old
 	}
 	if len(q.queue) >= maxNotices {
-		if n.code != wire.NotifyInvalEntry || q.e.params.Minor < 44 {
+		if n.code != wire.NotifyInvalEntry || q.agreed().Minor < 44 {
 			return refused(n, EAGAIN)
 		}
 		n = &Notice{code: wire.NotifyIncEpoch}
@@ -258,6 +255,14 @@ func (q *Notifier) add(n *Notice) *Notice {
 	q.queue = append(q.queue, n)
 	q.cond.Signal()
 	return n
+}
+
+// agreed is what was agreed in INIT, the zero Params before.
+func (q *Notifier) agreed() channel.Params {
+	if q.e.state.Load() == sessionNew {
+		return channel.Params{}
+	}
+	return q.e.params
 }
 
 func (n *Notice) check() Status {
@@ -396,6 +401,9 @@ func (q *Notifier) run() {
 		q.mu.Unlock()
 		st := OK
 		if n.code != 0 {
+			if q.e.params.Flags&CAP_HAS_EXPIRE_ONLY == 0 {
+				n.flags = 0
+			}
 			buf = n.append(buf[:0])
 			st = ToStatus(q.e.ch.Notify(buf))
 			if t := q.e.trace.Load(); t != nil {

@@ -54,6 +54,31 @@ func TestNotifications(t *testing.T) {
 	}
 }
 
+// What is queued before INIT is sent as the kernel can take it, which nobody
+// knows until then.
+func TestNotifyBeforeInit(t *testing.T) {
+	k := fusetest.NewKernel(fusetest.Options{})
+	s := fuse.NewServerOn(newMemFS(), k, nil)
+	n := s.Notifier()
+	n.Expire(1, "a")
+	queued := make(chan struct{})
+	go func() {
+		defer close(queued)
+		for range 100 { // some before, some after
+			n.Expire(1, "b")
+			n.Retrieve(2, 0, make([]byte, 4096))
+		}
+	}()
+	begin(t, k, s)
+	within(t, "queueing", queued)
+	if err := n.Flush(ctxFor(t)); err != nil {
+		t.Fatal(err)
+	}
+	if b := k.Notices()[0].Body; binary.NativeEndian.Uint32(b[12:]) != wire.ExpireOnly {
+		t.Errorf("EXPIRE: %v", b)
+	}
+}
+
 // What waits in the queue is merged; order is kept.
 func TestNotifyMerges(t *testing.T) {
 	k, s := session(t, newMemFS(), fusetest.Options{}, nil)

@@ -77,7 +77,8 @@ func (a *Retrieval) onFail(n *Notice, f func()) {
 // what a request carries: Linux (6.18) copies an answer that fills the
 // payload buffer of a ring entry beyond its end and is lost.
 func (q *Notifier) maxRetrieve() int {
-	n := min(int(q.e.params.MaxWrite), int(q.e.params.MaxPages)*pageSize)
+	p := q.agreed()
+	n := min(int(p.MaxWrite), int(p.MaxPages)*pageSize)
 	if most := q.e.ch.Caps().MaxPayload; most > 0 {
 		n = min(n, most)
 	}
@@ -85,7 +86,7 @@ func (q *Notifier) maxRetrieve() int {
 }
 
 // maxStore is the most bytes of one STORE.
-func (q *Notifier) maxStore() int { return max(int(q.e.params.MaxWrite), 4096) }
+func (q *Notifier) maxStore() int { return max(int(q.agreed().MaxWrite), 4096) }
 
 // retrieved is called with the kernel's answer.
 func (q *Notifier) retrieved(id uint64, data []byte) {

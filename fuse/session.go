@@ -125,6 +125,9 @@ func (s *Server) Snapshot() (*Session, error) { return s.session(false) }
 // were still being taken, which an error that wraps channel.ErrUnsupported or
 // precedes INIT guarantees.
 func (s *Server) Detach(ctx context.Context) (*Session, error) {
+	if s.view != nil {
+		return nil, errView
+	}
 	if err := s.transferable(); err != nil {
 		return nil, err
 	}

@@ -486,3 +486,18 @@ func TestSessionState(t *testing.T) {
 }
 
 var _ syscall.Conn = (*net.UnixConn)(nil)
+
+// A file system that shares a session cannot hand it over.
+func TestIntegrationViewDoesNotDetach(t *testing.T) {
+	s, dir := mounted(t, newDirectFS(), &fuse.MountOptions{Transport: fuse.TransportDevice})
+	if _, err := s.View(sameNodes{}).Detach(ctxFor(t)); err == nil {
+		t.Error("detach by a view: got no error")
+	}
+	stat(t, dir+"/1")
+}
+
+type sameNodes struct{}
+
+func (sameNodes) Node(inner uint64) uint64 { return inner }
+
+func (sameNodes) Answered(*fuse.InHeader, *fuse.EntryOut, *fuse.Attr) {}

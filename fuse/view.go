@@ -22,7 +22,7 @@ type NodeMap interface {
 // View returns a Server for a file system that shares this session with
 // others, as in a union: node ids in notifications, and the answers that come
 // after [Pending], go through m. The session itself is not the file system's
-// to end: Unmount, Shutdown and Abort fail, Serve waits for the end.
+// to end: Unmount, Shutdown, Abort and Detach fail, Serve waits for the end.
 func (s *Server) View(m NodeMap) *Server {
 	v := &Server{
 		e: s.e, ch: s.ch, point: s.point, probed: s.probed, done: s.done, view: m,
