@@ -163,7 +163,7 @@ type Error struct {
 	Err  error
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e.Err) }
+func (e *Error) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, image.OneLine(e.Path), e.Err) }
 func (e *Error) Unwrap() error { return e.Err }
 
 // Source is where files come from: [Dir], [Tars].

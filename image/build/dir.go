@@ -103,9 +103,17 @@ func (d dirSource) load(ctx context.Context, b *builder) error {
 		return errNotTar
 	}
 	b.beginLayer()
-	files, err := d.scan(ctx, b)
+	root := b.tree.root
+	if b.opt.Parent != nil {
+		root = newDir(dirMode)
+	}
+	files, err := d.scan(ctx, b, root)
 	if err != nil {
 		return err
+	}
+	if root != b.tree.root {
+		over := overlayer{tree: b.tree, layer: b.layer, whiteouts: b.opt.Whiteouts}
+		over.merge(root)
 	}
 	total := int64(0)
 	for _, f := range files.all() {

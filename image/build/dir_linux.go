@@ -39,17 +39,18 @@ type scanner struct {
 	value []byte
 }
 
-func (d dirSource) scan(ctx context.Context, b *builder) (dirFiles, error) {
+// scan brings the names and attributes below d into the directory root.
+func (d dirSource) scan(ctx context.Context, b *builder, root *inode) (dirFiles, error) {
 	s := &scanner{b: b, root: strings.TrimSuffix(d.path, "/") + "/", links: map[[2]uint64]*inode{}}
 	var st unix.Stat_t
 	if err := unix.Stat(s.root, &st); err != nil {
 		return nil, s.fail("", err)
 	}
-	b.tree.root.setStat(&st)
-	if err := s.xattrs(b.tree.root, ""); err != nil {
+	root.setStat(&st)
+	if err := s.xattrs(root, ""); err != nil {
 		return nil, err
 	}
-	if err := s.dir(ctx, b.tree.root, ""); err != nil {
+	if err := s.dir(ctx, root, ""); err != nil {
 		return nil, err
 	}
 	return s.files, nil

@@ -9,7 +9,7 @@ import (
 
 type fileID struct{}
 
-func (d dirSource) scan(context.Context, *builder) (dirFiles, error) {
+func (d dirSource) scan(context.Context, *builder, *inode) (dirFiles, error) {
 	return nil, &Error{Op: "read", Path: d.path, Err: errors.New("images of directories are made on Linux only")}
 }
 

@@ -117,7 +117,7 @@ func (l *loader) node(nid uint64, path string) (*inode, error) {
 	}
 	var st image.Inode
 	if err := l.src.Stat(nid, &st); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", image.OneLine(path), err)
 	}
 	n := &inode{
 		mode: st.Mode, uid: st.UID, gid: st.GID, mtime: st.MTime, mtimeNsec: st.MTimeNsec, layer: l.layer,

@@ -181,7 +181,7 @@ func wrap(path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", path, err)
+	return fmt.Errorf("%s: %w", image.OneLine(path), err)
 }
 
 // zeros reads as zeros without end.
