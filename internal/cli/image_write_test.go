@@ -203,3 +203,18 @@ func TestNydusImage(t *testing.T) {
 		}
 	}
 }
+
+// The log file gets the words beside standard error, and keeps what it has.
+func TestNydusImageLogFile(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	for range 2 {
+		_, words := sluice(t, exitFailed, nil, "nydus-image", "--log-file", log, "stat", "--bootstrap", filepath.Join(t.TempDir(), "absent"))
+		if !strings.Contains(words, "absent") {
+			t.Errorf("standard error: got %q, want the file's name in it", words)
+		}
+	}
+	b, err := os.ReadFile(log)
+	if got := strings.Count(string(b), "no such file"); err != nil || got != 2 {
+		t.Errorf("log: got %q, %v; want two errors", b, err)
+	}
+}

@@ -27,10 +27,10 @@ func newNydusImageCmd(env *Env) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetVersionTemplate("Version: \t{{.Version}}\nBuilder: \tsluice\n")
-	// Logging is not configurable: what there is to say goes to standard error.
 	fs := cmd.PersistentFlags()
-	fs.StringP("log-file", "o", "", "log file (everything goes to standard error)")
+	logFile := fs.StringP("log-file", "o", "", "file that warnings and errors are appended to, beside standard error")
 	fs.StringP("log-level", "l", "info", "log level: trace, debug, info, warn, error")
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error { return logTo(env, *logFile) }
 	cmd.AddCommand(
 		newNydusCheckCmd(env),
 		newNydusCreateCmd(env),
@@ -44,6 +44,20 @@ func newNydusImageCmd(env *Env) *cobra.Command {
 		newNydusChunkDictCmd(),
 	)
 	return cmd
+}
+
+// logTo has what goes to standard error from here on appended to the file at
+// path as well, unless that is "". The file is open until the program ends.
+func logTo(env *Env, path string) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	env.Stderr = io.MultiWriter(env.Stderr, f)
+	return nil
 }
 
 // newNydusChunkDictCmd says what to do in place of "chunkdict generate",
