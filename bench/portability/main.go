@@ -3,7 +3,7 @@
 //
 // Usage, in the folder bench:
 //
-//	go run ./portability [-root DIR] [-work DIR] [-run REGEXP] [gofuse] [rclone] [stargz] [gocryptfs] [kopia]
+//	go run ./portability [-root DIR] [-work DIR] [-run REGEXP] [gofuse] [gofuse-nodefs] [rclone] [stargz] [soci] [gocryptfs] [kopia]
 //
 // It works on copies in a temporary directory; sluice's own go.mod never sees
 // the programs. The tests of go-fuse that look into its unexported types, or
@@ -58,6 +58,10 @@ var programs = map[string]program{
 		"out.Padding = 0", // a field that fuse.Attr no longer has
 		"",
 	},
+	"soci": {
+		"github.com/awslabs/soci-snapshotter", "v0.11.1", []string{"./fs/..."}, []string{"./fs/..."},
+		nil, "out.Padding = 0", "", // see stargz
+	},
 	// An encrypting file system whose tests mount it, and go through names,
 	// xattrs, sizes and plain text of what it shows.
 	"gocryptfs": {
@@ -75,7 +79,7 @@ func main() {
 	flag.Parse()
 	names := flag.Args()
 	if len(names) == 0 {
-		names = []string{"gofuse", "rclone", "stargz", "gocryptfs", "kopia"}
+		names = []string{"gofuse", "gofuse-nodefs", "rclone", "stargz", "soci", "gocryptfs", "kopia"}
 	}
 	failed := false
 	for _, name := range names {
@@ -111,8 +115,11 @@ func try(name string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if name == "gofuse" {
+	switch name {
+	case "gofuse":
 		return goFuse(dir)
+	case "gofuse-nodefs":
+		return goFuseNodeFS(dir)
 	}
 	p, ok := programs[name]
 	if !ok {
@@ -128,10 +135,7 @@ func goFuse(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := copyTree(dir, *root, func(p string) bool {
-		return strings.HasSuffix(p, ".go") && !strings.HasPrefix(p, "fs/") ||
-			p == "go.mod" || p == "go.sum" || strings.HasPrefix(p, "fs/") && !strings.HasSuffix(p, "_test.go")
-	}); err != nil {
+	if err := copySluice(dir); err != nil {
 		return err
 	}
 	for _, part := range []string{"posixtest", "internal"} {
@@ -169,6 +173,40 @@ func goFuse(dir string) error {
 	}
 	fmt.Printf("left out, as they want what is different here by design: %s\n", differs)
 	return withFusectl(func() error { return test(dir, "", "-skip="+differs, "./fs") })
+}
+
+// copySluice copies sluice without the tests of package fs.
+func copySluice(dir string) error {
+	return copyTree(dir, *root, func(p string) bool {
+		return strings.HasSuffix(p, ".go") && !strings.HasPrefix(p, "fs/") ||
+			p == "go.mod" || p == "go.sum" || strings.HasPrefix(p, "fs/") && !strings.HasSuffix(p, "_test.go")
+	})
+}
+
+// goFuseNodeFS puts go-fuse's packages that stand on its packages fuse and fs
+// (the older APIs by nodes and by paths, with their tests, a union and
+// archives) beside ours, in a copy of sluice, and runs their tests.
+func goFuseNodeFS(dir string) error {
+	src, err := download(peer, peerVer)
+	if err != nil {
+		return err
+	}
+	if err := copySluice(dir); err != nil {
+		return err
+	}
+	tests := []string{"fuse/nodefs", "fuse/pathfs", "fuse/test", "newunionfs", "zipfs"}
+	for _, part := range append([]string{"posixtest", "internal"}, tests...) {
+		if err := copyTree(filepath.Join(dir, part), filepath.Join(src, part), func(string) bool { return true }); err != nil {
+			return err
+		}
+	}
+	if err := rename(dir, ""); err != nil {
+		return err
+	}
+	for i, t := range tests {
+		tests[i] = "./" + t + "/..."
+	}
+	return withFusectl(func() error { return test(dir, "", tests...) })
 }
 
 // withFusectl runs f where /sys/fs/fuse/connections has its files, by which
