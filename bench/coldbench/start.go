@@ -49,8 +49,11 @@ func (b *bench) row(ctx context.Context, what string, w way) error {
 		floor += time.Duration(float64(last.stats.TouchedBytes) * 8 / *rateFlag * float64(time.Second))
 	}
 	s := last.stats
-	fmt.Printf("| %s | %.0f ms | %.0f ms | %.2f | %s | %s | %.2f | %d |\n", what,
-		ms(median(times)), ms(floor), float64(median(times))/float64(floor),
+	ratio := "" // to nothing, on a line without limits
+	if floor > 0 {
+		ratio = fmt.Sprintf("%.2f", float64(median(times))/float64(floor))
+	}
+	fmt.Printf("| %s | %.0f ms | %.0f ms | %s | %s | %s | %.2f | %d |\n", what, ms(median(times)), ms(floor), ratio,
 		mib(s.TouchedBytes), mib(s.FetchedBytes), float64(s.FetchedBytes)/float64(s.TouchedBytes), s.FetchedRequests)
 	return nil
 }
