@@ -3,8 +3,6 @@ package fs
 import (
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sluicefs/sluice/fuse"
 	"github.com/sluicefs/sluice/internal/sys"
 )
@@ -25,14 +23,4 @@ func (f *LoopbackFile) dropSetID(by *fuse.Caller) syscall.Errno {
 }
 
 // dropSetIDOf takes the set-id bits from the file of a descriptor.
-func dropSetIDOf(fd int, by *fuse.Caller) syscall.Errno {
-	var st unix.Statx_t
-	if errno := sys.StatAt(fd, "", unix.STATX_MODE|unix.STATX_GID, &st); errno != 0 {
-		return errno
-	}
-	mode := sys.WithoutSetID(uint32(st.Mode), st.Gid, by.Gid, by.Pid)
-	if mode == uint32(st.Mode) {
-		return 0
-	}
-	return sys.ChmodFD(fd, mode&07777)
-}
+func dropSetIDOf(fd int, by *fuse.Caller) syscall.Errno { return sys.DropSetID(fd, by.Gid, by.Pid) }

@@ -3,8 +3,6 @@ package passthrough
 import (
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sluicefs/sluice/fuse"
 	"github.com/sluicefs/sluice/internal/sys"
 )
@@ -19,20 +17,7 @@ func (f *FS) ClearsSetID() bool { return true }
 
 // dropSetID takes the set-id bits from the file of a descriptor, which is about
 // to be changed.
-func dropSetID(fd int, by *fuse.Caller) syscall.Errno {
-	var st unix.Statx_t
-	if errno := sys.StatAt(fd, "", unix.STATX_TYPE|unix.STATX_MODE|unix.STATX_GID, &st); errno != 0 {
-		return errno
-	}
-	if !hasSetID(st.Mode) {
-		return 0
-	}
-	mode := sys.WithoutSetID(uint32(st.Mode), st.Gid, by.Gid, by.Pid)
-	if mode == uint32(st.Mode) {
-		return 0
-	}
-	return sys.ChmodFD(fd, mode&07777)
-}
+func dropSetID(fd int, by *fuse.Caller) syscall.Errno { return sys.DropSetID(fd, by.Gid, by.Pid) }
 
 func dropSetIDForUser(fd int, by *fuse.Caller) syscall.Errno {
 	if by.Uid == 0 {

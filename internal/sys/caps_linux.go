@@ -7,6 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const fsetid = 1 << unix.CAP_FSETID
+
 // WithoutFSETID calls f, on the thread of the caller, without the effective
 // capability CAP_FSETID. What the kernel notes down of the credentials
 // meanwhile, as it does for a backing file of FUSE, is without it for ever: a
@@ -22,7 +24,6 @@ func WithoutFSETID(f func()) (ok bool) {
 		f()
 		return false
 	}
-	const fsetid = 1 << unix.CAP_FSETID
 	if have[0].Effective&fsetid == 0 {
 		f()
 		return true
@@ -41,6 +42,15 @@ func WithoutFSETID(f func()) (ok bool) {
 	}()
 	f()
 	return true
+}
+
+// keepsSetID reports whether files keep their set-id bits when this thread
+// writes to them: whether it has the effective capability CAP_FSETID. When in
+// doubt it has.
+func keepsSetID() bool {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var have [2]unix.CapUserData
+	return capCall(unix.SYS_CAPGET, &hdr, &have) != 0 || have[0].Effective&fsetid != 0
 }
 
 // capCall is capget(2) or capset(2) of this thread.
