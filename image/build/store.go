@@ -1,8 +1,7 @@
 package build
 
 import (
-	"encoding/binary"
-	"math/rand/v2"
+	"hash/maphash"
 	"sync"
 
 	"github.com/sluicefs/sluice/image/rafs"
@@ -78,15 +77,15 @@ type digestIndex struct {
 	n     int
 }
 
-// digestSeed keeps those who choose contents from choosing places in the
-// index.
-var digestSeed = rand.Uint64() | 1
+// digestSeed keeps those who choose digests, as the author of a parent image
+// can, from choosing places in the index.
+var digestSeed = maphash.MakeSeed()
 
 // slot returns the place of the digest in the index, or the free one where it
 // belongs.
 func (x *digestIndex) slot(v *chunkVec, digest *[32]byte) *uint32 {
-	hash := (binary.LittleEndian.Uint64(digest[:]) ^ binary.LittleEndian.Uint64(digest[8:])) * digestSeed
-	for at := hash >> 32 & uint64(len(x.slots)-1); ; at = (at + 1) % uint64(len(x.slots)) {
+	hash := maphash.Bytes(digestSeed, digest[:])
+	for at := hash & uint64(len(x.slots)-1); ; at = (at + 1) % uint64(len(x.slots)) {
 		if p := &x.slots[at]; *p == 0 || v.at(*p-1).digest == *digest {
 			return p
 		}
