@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/sluicefs/sluice/internal/sys"
 )
 
 // Output says where the files of an image go. A path may name a pipe or a
@@ -77,20 +79,18 @@ func (o Output) begin() (*outputSet, error) {
 
 // create opens a new file that commit will call path.
 func (s *outputSet) create(path string) (*outFile, error) {
-	if fi, err := os.Stat(path); err == nil && fi.IsDir() {
-		return nil, &Error{Op: "write", Path: path, Err: errors.New("is a directory")}
-	} else if err == nil && !fi.Mode().IsRegular() {
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			return nil, &Error{Op: "write", Path: path, Err: bare(err)}
-		}
+	final, f, err := sys.Output(path)
+	if err != nil {
+		return nil, &Error{Op: "write", Path: path, Err: bare(err)}
+	}
+	if f != nil {
 		o := &outFile{Writer: bufio.NewWriterSize(f, 1<<18), f: f, name: path, pipe: true}
 		s.files = append(s.files, o)
 		return o, nil
 	}
-	o, err := s.createIn(filepath.Dir(path))
+	o, err := s.createIn(filepath.Dir(final))
 	if err == nil {
-		o.name, o.inDir = path, false
+		o.name, o.inDir = final, false
 	}
 	return o, err
 }

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/sluicefs/sluice/image"
+	"github.com/sluicefs/sluice/internal/sys"
 	"github.com/sluicefs/sluice/storage"
 )
 
@@ -87,17 +88,23 @@ func Load(path string) (*Profile, error) {
 	return p, nil
 }
 
-// Save writes the profile to a file, which is there as a whole or not at all.
+// Save writes the profile to a file, which is there as a whole or not at all;
+// a pipe or a device is written as it is.
 func (p *Profile) Save(path string) error {
 	b, err := json.MarshalIndent(p, "", " ")
 	if err != nil {
 		return err
 	}
 	b = append(b, '\n')
-	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
-		return os.WriteFile(path, b, 0o644) // a pipe or a device, /dev/null say: nothing to put in its place
+	final, through, err := sys.Output(path)
+	if err != nil {
+		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".profile-*")
+	if through != nil {
+		_, err := through.Write(b)
+		return errors.Join(err, through.Close())
+	}
+	f, err := os.CreateTemp(filepath.Dir(final), ".profile-*")
 	if err != nil {
 		return err
 	}
@@ -106,7 +113,7 @@ func (p *Profile) Save(path string) error {
 	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	return os.Rename(f.Name(), final)
 }
 
 // Resolve calls f with the extents of each read in turn, until f returns

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/image/direct"
+	"github.com/sluicefs/sluice/internal/sys"
 	"github.com/sluicefs/sluice/storage"
 )
 
@@ -149,8 +150,16 @@ func split(rdev uint32) (major, minor uint32) {
 }
 
 // TarFile unpacks the image to a tar called name, which appears when it is
-// complete and on disk.
+// complete and on disk. A pipe or a device is written as it is.
 func TarFile(ctx context.Context, t image.Tree, name string, o Options) (r *Result, err error) {
+	name, through, err := sys.Output(name)
+	if err != nil {
+		return nil, err
+	}
+	if through != nil {
+		r, err = Tar(ctx, t, through, o)
+		return r, errors.Join(err, through.Close())
+	}
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	if err != nil {
 		return nil, err

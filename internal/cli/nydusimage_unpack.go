@@ -52,20 +52,8 @@ func (o *nydusUnpack) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer done()
-	opt := unpack.Options{Backend: blobs}
-	if fi, err := os.Stat(o.output); err != nil || fi.Mode().IsRegular() {
-		_, err := unpack.TarFile(cmd.Context(), tree, o.output, opt)
-		return err
-	}
-	pipe, err := os.OpenFile(o.output, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	if _, err := unpack.Tar(cmd.Context(), tree, pipe, opt); err != nil {
-		pipe.Close()
-		return err
-	}
-	return pipe.Close()
+	_, err = unpack.TarFile(cmd.Context(), tree, o.output, unpack.Options{Backend: blobs})
+	return err
 }
 
 // openBlobs opens the image with its blobs: a directory, an HTTP proxy, or

@@ -143,7 +143,7 @@ func (k *keptEvents) list() (total int, last []string) {
 }
 
 // LogFile is a log that is set aside when it has grown to a size: the last
-// one is kept with the ending .1.
+// one is kept with the ending .1. A device or a pipe never is.
 type LogFile struct {
 	path string
 	max  int64 // bytes; 0 = never
@@ -151,6 +151,7 @@ type LogFile struct {
 	mu   sync.Mutex
 	f    *os.File
 	size int64
+	file bool // a regular file
 }
 
 // OpenLog opens or makes the log at path.
@@ -169,7 +170,7 @@ func (l *LogFile) open() error {
 		f.Close()
 		return fmt.Errorf("log file: %w", err)
 	}
-	l.f, l.size = f, fi.Size()
+	l.f, l.size, l.file = f, fi.Size(), fi.Mode().IsRegular()
 	return nil
 }
 
@@ -177,7 +178,7 @@ func (l *LogFile) open() error {
 func (l *LogFile) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.max > 0 && l.size > 0 && l.size+int64(len(b)) > l.max {
+	if l.file && l.max > 0 && l.size > 0 && l.size+int64(len(b)) > l.max {
 		if err := l.rotate(); err != nil {
 			return 0, err
 		}

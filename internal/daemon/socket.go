@@ -18,6 +18,9 @@ func Listen(path string) (*Listener, error) {
 	if len(path) > 107 {
 		return nil, fmt.Errorf("API socket %s: the path is longer than 107 bytes", path)
 	}
+	if err := onlySocket(path); err != nil {
+		return nil, fmt.Errorf("API socket %s: %w", path, err)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("API socket: %w", err)
 	}
@@ -37,6 +40,28 @@ func Listen(path string) (*Listener, error) {
 func listen(path string) (*net.UnixListener, error) {
 	if Alive(path) {
 		return nil, ErrRunning
+	}
+	return bind(path)
+}
+
+// onlySocket refuses a path where something is that is not a socket: a file
+// or a device that a slip of the hand names is not removed.
+func onlySocket(path string) error {
+	fi, err := os.Lstat(path)
+	if err == nil && fi.Mode()&os.ModeSocket == 0 {
+		return errors.New("something that is not a socket is there")
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// bind makes a socket that only this user can connect to, in place of one
+// that is there.
+func bind(path string) (*net.UnixListener, error) {
+	if err := onlySocket(path); err != nil {
+		return nil, err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err

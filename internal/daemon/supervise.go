@@ -54,14 +54,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if s.Log == nil {
 		s.Log = slog.Default()
 	}
-	if err := os.Remove(s.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	restore := umask(0o177)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.Path, Net: "unix"})
-	restore()
+	l, err := bind(s.Path)
 	if err != nil {
-		return fmt.Errorf("supervisor: %w", err)
+		return fmt.Errorf("supervisor: socket %s: %w", s.Path, err)
 	}
 	served := make(chan struct{})
 	go func() {
