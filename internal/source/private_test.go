@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sluicefs/sluice/internal/testenv"
 )
 
 // What is kept in the cache directory is taken for good later, so that nobody
@@ -29,7 +31,7 @@ func TestCheckCacheDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"own": "", "group": "", "new/one": "", "open": "every user", "sticky": "every user", "link": "symbolic link", "link/": "symbolic link", "file": "not a directory",
+		"own": "", "group": "", "new/one": "", "open": "every user", "sticky": "every user", "open/sub": "replaced by every user", "sticky/sub": "", "link": "symbolic link", "link/": "symbolic link", "file": "not a directory",
 	} {
 		err := CheckCacheDir(dir + "/" + name)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
@@ -45,5 +47,25 @@ func TestCheckCacheDir(t *testing.T) {
 	}
 	if _, err := OpenImage(t.Context(), ref, Options{CacheDir: at("open")}); err == nil || !strings.Contains(err.Error(), "every user") {
 		t.Errorf("opened an image: %v", err)
+	}
+}
+
+// Root is no exception: who owns a directory chooses what is in it.
+func TestIntegrationCacheDirOfOthers(t *testing.T) {
+	testenv.Root(t)
+	dir := t.TempDir() + "/c"
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(dir, 1234, 1234); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SUDO_UID", "")
+	if err := CheckCacheDir(dir); err == nil || !strings.Contains(err.Error(), "another user (1234)") {
+		t.Errorf("got %v", err)
+	}
+	t.Setenv("SUDO_UID", "1234")
+	if err := CheckCacheDir(dir); err != nil {
+		t.Errorf("of the user who called sudo: %v", err)
 	}
 }
