@@ -194,7 +194,8 @@ func (f *FS) RestoreState(b []byte) error {
 		f.index(id).Store(n)
 		f.shard(n.key).known[n.key] = n
 		f.open.Add(int64(max(r.opens.Load(), 0)))
-		if r.backing.Load() != 0 && r.opens.Load() <= 0 { // the predecessor kept it open
+		n.written = r.backing.Load() != 0 && r.opens.Load() > 0 // perhaps, which is not known
+		if r.backing.Load() != 0 && !n.written {                // the predecessor kept it open
 			n.mu.Lock()
 			f.rest(n)
 			n.mu.Unlock()

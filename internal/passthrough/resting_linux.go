@@ -54,6 +54,12 @@ func (f *FS) wakeRested() {
 	q.waking.Lock()
 	defer q.waking.Unlock()
 	q.mu.Lock()
+	if f.server.Load() == nil && !q.ended && len(q.queue) > 0 {
+		// A successor is not there yet that could give backing files back.
+		q.timer.Reset(restFor)
+		q.mu.Unlock()
+		return
+	}
 	k := 0
 	for k < len(q.queue) && (q.ended || time.Since(q.queue[k].since) >= restFor) {
 		k++

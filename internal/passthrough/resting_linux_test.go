@@ -1,12 +1,15 @@
 package passthrough
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sluicefs/sluice/fuse"
 	"github.com/sluicefs/sluice/internal/testenv"
 )
 
@@ -58,4 +61,47 @@ func TestIntegrationRests(t *testing.T) {
 			testenv.Until(t, "the file is not open any more", func() bool { return leased(t, below) })
 		})
 	}
+}
+
+// What a predecessor that was killed kept open rests until there is a server to
+// give it back to; what it had open for writing, perhaps, does not rest later,
+// for it could not be executed below.
+func TestRestsAtSuccessor(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.WriteFile(dir+"/closed", nil, 0o644), os.WriteFile(dir+"/open", nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	f := open(t, dir)
+	if f.Transferable() != nil {
+		return // an ordinary user's has no table
+	}
+	closed, opened := lookup(t, f, fuse.FUSE_ROOT_ID, "closed").NodeId, lookup(t, f, fuse.FUSE_ROOT_ID, "open").NodeId
+	f.node(closed).rec.backing.Store(7)
+	f.node(opened).rec.backing.Store(8)
+	f.node(opened).rec.opens.Store(1)
+	state, err := f.SaveState()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := open(t, dir)
+	f.HandedOver()
+	if err := g.RestoreState(state); err != nil {
+		t.Fatal(err)
+	}
+	g.resting.mu.Lock()
+	for i := range g.resting.queue {
+		g.resting.queue[i].since = time.Time{}
+	}
+	g.resting.mu.Unlock()
+	g.wakeRested()
+	n := g.node(closed)
+	n.mu.Lock()
+	if !n.resting || n.rec.backing.Load() != 7 {
+		t.Errorf("without a server: resting %v, backing file %d", n.resting, n.rec.backing.Load())
+	}
+	n.mu.Unlock()
+	if g.rests(g.node(opened)) {
+		t.Error("a file that may be open for writing is to rest")
+	}
+	g.Settle()
 }
