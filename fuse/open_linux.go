@@ -11,6 +11,7 @@ import (
 	"github.com/sluicefs/sluice/fuse/channel/device"
 	"github.com/sluicefs/sluice/fuse/channel/uring"
 	"github.com/sluicefs/sluice/fuse/mount"
+	"github.com/sluicefs/sluice/internal/sys"
 )
 
 const edeadlk = Status(syscall.EDEADLK)
@@ -91,8 +92,16 @@ func besideRings(o device.Options) device.Options {
 
 func closeFD(fd int) { unix.Close(fd) }
 
-// pollFile opens and polls a file by plain system calls.
+// pollFile opens and polls a file, in a process of its own: this one may be
+// killed meanwhile, and a thread that waits for an answer which only this
+// process can give would keep the session open, and so wait for ever. Where no
+// process can be made, for lack of memory or by a limit of the user's, it must
+// be a thread.
 func pollFile(path string) {
+	if k, err := sys.StartPoll(append([]byte(path), 0)); err == nil {
+		_ = k.Wait()
+		return
+	}
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return

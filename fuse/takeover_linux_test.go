@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"os"
 	"os/exec"
@@ -108,6 +109,7 @@ func child(what string) error {
 func childServer(what string, conn *net.UnixConn) (*fuse.Server, error) {
 	var transport, dir string
 	what, stuck := strings.CutPrefix(what, "stuck ")
+	what, mute := strings.CutPrefix(what, "mute ")
 	if n, _ := fmt.Sscanf(what, "mount %s %s", &transport, &dir); n == 2 {
 		fs := newDirectFS()
 		if stuck {
@@ -116,6 +118,9 @@ func childServer(what string, conn *net.UnixConn) (*fuse.Server, error) {
 		o := &fuse.MountOptions{Transport: fuse.Transport(transport)}
 		if transport == "clones" {
 			o = &fuse.MountOptions{Transport: fuse.TransportDevice, CloneFd: true, Readers: 3}
+		}
+		if mute {
+			o.Debug, o.Logger = true, log.New(stickAtPoll{conn}, "", 0)
 		}
 		return fuse.NewServer(fs, dir, o)
 	}

@@ -51,3 +51,16 @@ func TestKick(t *testing.T) {
 		t.Error("a path that does not end was taken")
 	}
 }
+
+func TestStartPoll(t *testing.T) {
+	k, err := StartPoll([]byte("/dev/null\x00"))
+	if err == nil {
+		err = k.Wait()
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	if _, err := StartPoll([]byte("/")); err == nil {
+		t.Error("a path that does not end was taken")
+	}
+}

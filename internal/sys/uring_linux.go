@@ -98,11 +98,11 @@ func NewRing(entries int) (*Ring, error) {
 
 func (r *Ring) mapRings(p *uringParams) (err error) {
 	size := max(p.sq.array+p.sqEntries*4, p.cq.cqes+p.cqEntries*cqeSize)
-	r.rings, err = unix.Mmap(r.fd, uringOffSQRing, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	r.rings, err = r.mapRing(uringOffSQRing, int(size))
 	if err != nil {
 		return err
 	}
-	r.sqeMem, err = unix.Mmap(r.fd, uringOffSQEs, int(p.sqEntries)*sqeSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	r.sqeMem, err = r.mapRing(uringOffSQEs, int(p.sqEntries)*sqeSize)
 	if err != nil {
 		return err
 	}
@@ -120,6 +120,17 @@ func (r *Ring) mapRings(p *uringParams) (err error) {
 		word(p.sq.array + 4*i).Store(i)
 	}
 	return nil
+}
+
+// mapRing maps a part of the ring. A process that is forked off does not get
+// it: the ring would outlive this process, and with it what the kernel has yet
+// to complete, and the files that are used there.
+func (r *Ring) mapRing(off int64, size int) ([]byte, error) {
+	b, err := unix.Mmap(r.fd, off, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err == nil {
+		err = unix.Madvise(b, unix.MADV_DONTFORK)
+	}
+	return b, err
 }
 
 // Close frees the ring. Entries that the kernel still has are cancelled.
