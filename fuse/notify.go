@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,6 +42,10 @@ type Notifier struct {
 	merged uint64                // notices that were merged into another
 	asks   map[uint64]*Retrieval // by notify_unique
 	asked  uint64
+
+	ended atomic.Uint64 // notices that the kernel has answered
+	held  atomic.Uint64 // what ended was, plus 1, when a handler gave up waiting
+	hurry atomic.Int64  // how much less long than handlerPatience handlers wait, ns
 }
 
 const (
@@ -410,6 +415,7 @@ func (q *Notifier) run() {
 				t.notified(n, st)
 			}
 		}
+		q.ended.Add(1)
 		n.finish(st)
 		if cap(buf) > 1<<16 {
 			buf = nil
@@ -472,6 +478,7 @@ func (n *Notice) append(b []byte) []byte {
 const (
 	notifyPatience  = 250 * time.Millisecond
 	handlerPatience = 100 * time.Millisecond
+	leastPatience   = time.Millisecond
 )
 
 // await waits for the kernel's answer, for as long as patience lasts.
@@ -481,17 +488,45 @@ func (q *Notifier) await(n *Notice) Status {
 		return n.st
 	default:
 	}
-	patience := notifyPatience
 	if inHandler() {
-		patience = handlerPatience
+		return q.awaitInHandler(n)
 	}
+	st, _ := n.await(notifyPatience)
+	return st
+}
+
+// awaitInHandler waits less long after each wait that was in vain, until one
+// was not; and not at all while the kernel still has the notice before which
+// the last one was given up. So a handler that notifies the kernel a thousand
+// times of the directory that is locked for it takes one wait longer, no more.
+func (q *Notifier) awaitInHandler(n *Notice) Status {
+	if q.base != nil {
+		q = q.base
+	}
+	ended := q.ended.Load()
+	if q.held.Load() == ended+1 {
+		return OK
+	}
+	patience := handlerPatience - time.Duration(q.hurry.Load())
+	st, ok := n.await(patience)
+	if ok {
+		q.hurry.Store(0)
+	} else {
+		q.hurry.Store(int64(handlerPatience - max(patience/4, leastPatience)))
+		q.held.Store(ended + 1) // if some were answered meanwhile, this says nothing
+	}
+	return st
+}
+
+// await waits for the kernel's answer and reports whether it came in time.
+func (n *Notice) await(patience time.Duration) (Status, bool) {
 	t := time.NewTimer(patience)
 	defer t.Stop()
 	select {
 	case <-n.done:
-		return n.st
+		return n.st, true
 	case <-t.C:
-		return OK
+		return OK, false
 	}
 }
 

@@ -3,6 +3,7 @@ package fuse_test
 import (
 	"encoding/binary"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -142,6 +143,32 @@ func TestNotifyFromHandler(t *testing.T) {
 		t.Errorf("%v", r.Errno)
 	}
 	close(answered)
+}
+
+// A handler that notifies a thousand times of what the kernel has locked for it
+// waits for the first one only, and the next handlers hardly.
+func TestManyNotifiesFromHandlers(t *testing.T) {
+	fs := newMemFS()
+	k, s := session(t, fs, fusetest.Options{}, nil)
+	var answered chan struct{}
+	k.OnNotify(func(fusetest.Notice) syscall.Errno {
+		<-answered
+		return 0
+	})
+	fs.hook = func(*fuse.InHeader, <-chan struct{}) fuse.Status {
+		for i := range 1000 { // at 100 ms each it would take longer than the watchdog
+			s.EntryNotify(1, strconv.Itoa(i))
+		}
+		return fuse.OK
+	}
+	for range 3 {
+		answered = make(chan struct{})
+		within(t, "the answer", getattr(k, 0))
+		close(answered)
+		if err := s.Notifier().Flush(ctxFor(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // A handler's notification is with the kernel before the handler goes on, so
