@@ -47,11 +47,25 @@ func callIoctl(fd int, cmd uint32, input, output []byte) (int32, syscall.Errno) 
 	if !slices.Contains(forwarded, cmd) {
 		return 0, syscall.ENOTTY
 	}
-	size := int(cmd >> 16 & 0x3fff)
-	// FS_IOC_GETFLAGS and its like say long and mean int
-	buf := make([]byte, max(size, len(input), len(output)))
-	copy(buf, input)
+	buf := ioctlBuffer(cmd, input, output)
 	r, errno := sys.Ioctl(fd, cmd, 0, buf)
 	copy(output, buf)
 	return int32(r), errno
+}
+
+// verityDigest is the most that FS_IOC_MEASURE_VERITY writes behind the
+// structure whose length is in its number (FS_VERITY_MAX_DIGEST_SIZE).
+const verityDigest = 64
+
+// ioctlBuffer returns input with room for all that cmd may write. Before Linux
+// 6.9 the kernel gives us only the head of a digest, in which the caller says
+// how long it may be.
+func ioctlBuffer(cmd uint32, input, output []byte) []byte {
+	size := int(cmd >> 16 & 0x3fff) // FS_IOC_GETFLAGS and its like say long and mean int
+	if cmd == unix.FS_IOC_MEASURE_VERITY {
+		size += verityDigest
+	}
+	buf := make([]byte, max(size, len(input), len(output)))
+	copy(buf, input)
+	return buf
 }

@@ -43,3 +43,17 @@ func TestLoopbackIoctlAllowed(t *testing.T) {
 		t.Errorf("FS_IOC_GETFLAGS: %#x, %v; want %#x, %v", got, errno, want, errGet)
 	}
 }
+
+// What a kernel writes behind a structure has room, also when only the
+// structure came with the request.
+func TestIoctlBuffer(t *testing.T) {
+	head := []byte{0, 0, 64, 0} // struct fsverity_digest: 64 bytes may follow
+	for cmd, want := range map[uint32]int{unix.FS_IOC_MEASURE_VERITY: 4 + 64, unix.FS_IOC_GETFLAGS: 8} {
+		if b := ioctlBuffer(cmd, head, make([]byte, 4)); len(b) < want || string(b[:4]) != string(head) {
+			t.Errorf("ioctl %#x: %d bytes, want %d", cmd, len(b), want)
+		}
+	}
+	if b := ioctlBuffer(unix.FS_IOC_MEASURE_VERITY, make([]byte, 100), nil); len(b) < 100 {
+		t.Errorf("%d bytes for an input of 100", len(b))
+	}
+}
