@@ -21,7 +21,10 @@ func (f *FS) ReadDirPlus(c <-chan struct{}, in *fuse.ReadIn, list *fuse.DirEntry
 func (f *FS) readDir(c <-chan struct{}, in *fuse.ReadIn, list *fuse.DirEntryList, plus bool) fuse.Status {
 	return f.atDir(&in.InHeader, &in.Fh, func(m *Mount) fuse.Status {
 		d := f.dirAt(m, in.NodeId)
-		if in.Offset < kidOffset {
+		kids := d != nil && d.n.Load() > 0
+		offset := in.Offset
+		if offset < kidOffset || offset == endOffset || !kids && m != f.own {
+			offset = 0
 			st := fuse.ENOSYS
 			if plus {
 				st = m.fs.ReadDirPlus(c, in, list)
@@ -36,8 +39,8 @@ func (f *FS) readDir(c <-chan struct{}, in *fuse.ReadIn, list *fuse.DirEntryList
 				return st
 			}
 		}
-		if d != nil && d.n.Load() > 0 {
-			f.listKids(m, d, &in.InHeader, in.Offset, list, plus)
+		if kids {
+			f.listKids(m, d, &in.InHeader, offset, list, plus)
 		}
 		return fuse.OK
 	})

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -284,9 +285,13 @@ func (f *FS) listKids(m *Mount, d *dir, h *fuse.InHeader, offset uint64, list *f
 	}
 }
 
-// kidOffset is where the offsets of the union's own entries begin, behind
-// those of any file system.
-const kidOffset = 1 << 62
+// kidOffset is where the offsets of the union's own entries begin. File systems
+// have none from there on but endOffset: ext4, whose offsets are hashes, uses all
+// that a loff_t has below.
+const (
+	kidOffset = math.MaxInt64 &^ math.MaxUint32
+	endOffset = math.MaxInt64 // what ext4 and btrfs have for the end
+)
 
 // has reports whether m's root directory has name.
 func (m *Mount) has(h *fuse.InHeader, name string) bool {
