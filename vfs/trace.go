@@ -31,8 +31,10 @@ type recent struct {
 
 const recentNodes = 512
 
-// maxAfter bounds the names that are remembered.
-const maxAfter = 1 << 16
+// maxAfter bounds the names that are remembered, well below what the queue of
+// notices holds: one that overflows has the names of all file systems looked up
+// again, each time that these are dropped.
+const maxAfter = 1 << 14
 
 // name is an entry of a directory, given by the kernel's id.
 type name struct {
