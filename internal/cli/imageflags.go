@@ -52,8 +52,8 @@ func (f *outputFlags) add(fs *pflag.FlagSet) {
 }
 
 // output checks the flags. What is only pushed goes to a temporary directory
-// first, which cleanup removes; an output directory that it has made goes too
-// if it stayed empty.
+// first, which cleanup removes; output directories that it has made go too if
+// they stayed empty. A signal that ends the program cleans up as well.
 func (f *outputFlags) output() (out build.Output, cleanup func(), err error) {
 	cleanup = func() {}
 	out = build.Output{Bootstrap: f.bootstrap, Blob: f.blob, BlobDir: f.blobDir}
@@ -74,11 +74,15 @@ func (f *outputFlags) output() (out build.Output, cleanup func(), err error) {
 		if dir, err = os.MkdirTemp("", "sluice-image-*"); err != nil {
 			return out, cleanup, err
 		}
-		cleanup, f.temporary = func() { os.RemoveAll(dir) }, true
+		cleanup, f.temporary = cleanAtEnd(func() { os.RemoveAll(dir) }), true
 	}
 	if dir != "" {
-		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-			cleanup = func() { os.Remove(dir) } // if nothing came of it: it is empty then
+		if missing := missingDirs(dir); len(missing) > 0 {
+			cleanup = cleanAtEnd(func() {
+				for _, d := range missing {
+					os.Remove(d) // only if nothing came of it: it is empty then
+				}
+			})
 		}
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return out, cleanup, err
@@ -89,6 +93,17 @@ func (f *outputFlags) output() (out build.Output, cleanup func(), err error) {
 		return out, cleanup, usageError{errors.New("--push and --layout need the bootstrap: give --bootstrap FILE as well")}
 	}
 	return out, cleanup, nil
+}
+
+// missingDirs returns dir and those directories above it that do not exist,
+// the deepest first.
+func missingDirs(dir string) (missing []string) {
+	for dir = filepath.Clean(dir); ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) || dir == filepath.Dir(dir) {
+			return missing
+		}
+		missing = append(missing, dir)
+	}
 }
 
 // reference is where to push to.

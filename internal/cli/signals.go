@@ -4,7 +4,9 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
+	"time"
 )
 
 // endSignals are those that end a command which serves a mount: also the end
@@ -20,6 +22,44 @@ func endSignals() []os.Signal {
 // untilEnded returns a context that ends when this process is told to end.
 func untilEnded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, endSignals()...)
+}
+
+// cleanAtEnd returns clean for the caller to call when it is done. If a signal
+// ends this process before, clean is called as well, and the process then ends
+// by that signal as it would have.
+func cleanAtEnd(clean func()) (done func()) {
+	signals := make(chan os.Signal, 1)
+	for _, sig := range endSignals() {
+		if !signal.Ignored(sig) { // as of a job in the background
+			signal.Notify(signals, sig)
+		}
+	}
+	stop := make(chan struct{})
+	go func() {
+		select {
+		case sig := <-signals:
+			clean()
+			endBy(sig)
+		case <-stop:
+		}
+	}()
+	var once sync.Once
+	return func() {
+		once.Do(func() {
+			signal.Stop(signals)
+			close(stop)
+			clean()
+		})
+	}
+}
+
+// endBy ends this process by the signal, which it no longer handles.
+func endBy(sig os.Signal) {
+	signal.Reset(sig)
+	if self, err := os.FindProcess(os.Getpid()); err == nil && self.Signal(sig) == nil {
+		time.Sleep(time.Second) // it comes to any of the threads, at any moment
+	}
+	os.Exit(exitFailed)
 }
 
 // surviveClosedOutput keeps this process alive when it writes to a standard
