@@ -109,7 +109,7 @@ func (t *Target) show(img *source.Image, store *cache.Cache, c Config) error {
 			prof.Reads = append(prof.Reads, profile.Read{Path: path})
 		}
 	}
-	i.pre = newPrefetcher(img.Tree, i.reader, c.Prefetch, prof, i.log)
+	i.pre = newPrefetcher(img.Tree, i.reader, c.Prefetch, prof, img.Ahead, i.log)
 	t.closers = append(t.closers, i.pre)
 	t.FS, t.Image, t.Type = i.FS, i, "image"
 	t.Fuse.Options = append(t.Fuse.Options, "ro", "default_permissions")
@@ -257,6 +257,7 @@ func (i *ImageFS) whyChunks(w *Why, nid uint64, size int64) error {
 			c := &ext[k].Chunk
 			w.Chunks++
 			w.StoredBytes += int64(c.Size)
+			w.Prefetch = w.Prefetch || i.pre.names(c)
 			if i.reader.Present(c) {
 				w.Present++
 				w.PresentBytes += int64(c.Size)

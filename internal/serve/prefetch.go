@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/sluicefs/sluice/image"
@@ -19,7 +20,7 @@ type fetcher interface {
 }
 
 // prefetcher fetches ahead of the reads of one mount: by a profile, else the
-// files that the image itself lists, or all.
+// chunks and files that the image itself lists, or all.
 type prefetcher struct {
 	tree  image.Tree
 	to    fetcher
@@ -28,7 +29,8 @@ type prefetcher struct {
 	log   *slog.Logger
 	stop  context.CancelFunc
 	done  chan struct{}
-	files map[uint64]bool // that it is to fetch; set before done is made
+	files map[uint64]bool  // that it is to fetch; set before done is made
+	ahead []storage.Extent // that the image's index lists; may not be changed
 
 	pending []storage.Extent // of the running goroutine
 
@@ -36,7 +38,7 @@ type prefetcher struct {
 	text string // state in words
 }
 
-func newPrefetcher(tree image.Tree, to fetcher, mode string, prof *profile.Profile, log *slog.Logger) *prefetcher {
+func newPrefetcher(tree image.Tree, to fetcher, mode string, prof *profile.Profile, ahead []storage.Extent, log *slog.Logger) *prefetcher {
 	p := &prefetcher{tree: tree, to: to, mode: mode, prof: prof, log: log, text: "off", files: map[uint64]bool{}}
 	if prof != nil {
 		for _, r := range prof.Reads {
@@ -50,12 +52,22 @@ func newPrefetcher(tree image.Tree, to fetcher, mode string, prof *profile.Profi
 			p.files[nid] = true
 		}
 	}
+	if mode != "none" {
+		p.ahead = ahead
+	}
 	return p
 }
 
 // wants reports whether the file is fetched ahead.
 func (p *prefetcher) wants(nid uint64) bool {
 	return p.mode == "all" || p.files[nid] || p.files[p.tree.Root()]
+}
+
+// names reports whether the image's index lists the chunk.
+func (p *prefetcher) names(c *storage.Chunk) bool {
+	return slices.ContainsFunc(p.ahead, func(e storage.Extent) bool {
+		return e.Chunk.Blob == c.Blob && e.Chunk.Index == c.Index
+	})
 }
 
 func (p *prefetcher) state() string {
@@ -71,7 +83,7 @@ func (p *prefetcher) set(text string) {
 }
 
 func (p *prefetcher) start() {
-	if p.mode == "none" && p.prof == nil || p.mode != "all" && len(p.files) == 0 {
+	if p.mode == "none" && p.prof == nil || p.mode != "all" && len(p.files) == 0 && len(p.ahead) == 0 {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -103,6 +115,11 @@ func (p *prefetcher) Close() error {
 func (p *prefetcher) run(ctx context.Context) error {
 	if p.prof != nil {
 		if err := p.byProfile(ctx); err != nil {
+			return err
+		}
+	}
+	for some := range slices.Chunk(p.ahead, batch) {
+		if err := p.to.Prefetch(ctx, some); err != nil {
 			return err
 		}
 	}

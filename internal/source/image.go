@@ -65,10 +65,11 @@ type Image struct {
 	Digest    string // of the manifest, "" where there is none
 	Tree      image.Tree
 	Backend   storage.Backend
-	Config    v1.Config // how to run it; empty where there is none
-	Stored    int64     // bytes of all blobs as stored, 0 if unknown
-	MetaBytes int64     // bytes of metadata as stored
-	Whole     bool      // all of it lies on this machine, as it was a plain image
+	Config    v1.Config        // how to run it; empty where there is none
+	Stored    int64            // bytes of all blobs as stored, 0 if unknown
+	MetaBytes int64            // bytes of metadata as stored
+	Whole     bool             // all of it lies on this machine, as it was a plain image
+	Ahead     []storage.Extent // that its index asks to be fetched first, in order; their file offsets mean nothing
 
 	repo    *repository                          // of an image in a registry
 	lazy    []estargz.Layer                      // of a plain image whose layers have tables of contents

@@ -113,6 +113,7 @@ func (i *Image) fetchSOCI(ctx context.Context, r *repository, d *description, di
 	if indexed == 0 {
 		return false, nil
 	}
+	i.fetchAheadLists(ctx, r, index, dir, o)
 	done, end := func(int64) {}, func() {}
 	if o.Fetching != nil && size > 0 {
 		done, end = o.Fetching(i.Ref.Text, size)
@@ -177,6 +178,7 @@ func (i *Image) openSOCI(ctx context.Context, d *description, dir string) error 
 	}
 	b := &sociBackend{Backend: i.Backend, local: local, layers: map[string]string{}}
 	var layers []estargz.Layer
+	contents := map[v1.Hash][]byte{}
 	for _, l := range d.manifest.Layers {
 		e := tocLayer(l)
 		if z, ok := zs[l.Digest]; ok {
@@ -184,6 +186,7 @@ func (i *Image) openSOCI(ctx context.Context, d *description, dir string) error 
 				return err
 			}
 			b.layers[estargz.SOCIBlob(e.ID, e.ZTOC)] = e.ID
+			contents[l.Digest] = e.ZTOC
 		} else if !estargz.Lazy([]estargz.Layer{e}) {
 			f, err := os.Open(filepath.Join(dir, e.ID+".tar"))
 			if err != nil {
@@ -202,6 +205,9 @@ func (i *Image) openSOCI(ctx context.Context, d *description, dir string) error 
 	tree, err := estargz.Open(ctx, b, layers)
 	if err != nil {
 		return err
+	}
+	if i.Ahead, err = ahead(index, d, tree.Blobs(), contents, dir); err != nil {
+		return errors.Join(err, tree.Close())
 	}
 	i.Tree, i.Backend = tree, b
 	i.closers = append(i.closers, tree)
