@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sluicefs/sluice/internal/serve"
 	"github.com/sluicefs/sluice/storage/cache"
 )
@@ -43,30 +45,72 @@ func (b *bench) patterns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var plain, lazy []time.Duration
-	for range *runsFlag {
-		begin := time.Now()
-		if err := b.get(ctx, "large", res.Written[0].ID, filepath.Join(b.dir, "download")); err != nil {
-			return err
-		}
-		plain = append(plain, time.Since(begin))
-		var took time.Duration
-		if _, err := b.with(ctx, b.refOf("large"), func(point string) error {
-			begin := time.Now()
-			err := readAll(filepath.Join(point, "large"), sequential)
-			took = time.Since(begin)
-			return err
-		}); err != nil {
-			return err
-		}
-		lazy = append(lazy, took)
+	if err := b.inSequence(ctx, size, res.Written[0].ID); err != nil {
+		return err
 	}
-	p, l := median(plain), median(lazy)
-	fmt.Printf("\n%d MiB in sequence through a cold mount: %.2f s, %.1f MB/s; plain download %.2f s, %.1f MB/s; %.2f of its time\n",
-		*bigFlag, l.Seconds(), float64(size)/1e6/l.Seconds(), p.Seconds(), float64(size)/1e6/p.Seconds(), float64(l)/float64(p))
 	return errors.Join(
 		b.random(ctx, fmt.Sprintf("%d reads of 4 KiB at random places of a file of %d MiB", bigReads, *bigFlag), b.refOf("large"), bigReads),
 		b.random(ctx, fmt.Sprintf("%d reads of 4 KiB at random places of random files", randomReads), b.ref, randomReads))
+}
+
+// inSequence prints how a reader in sequence of a file of size bytes, alone in
+// the blob id, fares beside downloads of the same bytes to a file, without
+// and with comparing the digest, by turns.
+func (b *bench) inSequence(ctx context.Context, size int64, id string) error {
+	to := filepath.Join(b.dir, "download")
+	ways := []struct {
+		what string
+		do   func() (time.Duration, error)
+		took []time.Duration
+		cpu  []time.Duration
+	}{
+		{what: "plain download", do: func() (time.Duration, error) {
+			begin := time.Now()
+			err := b.get(ctx, "large", id, to, io.Discard)
+			return time.Since(begin), err
+		}},
+		{what: "download with its digest compared", do: func() (time.Duration, error) {
+			begin := time.Now()
+			err := b.getVerified(ctx, "large", id, to)
+			return time.Since(begin), err
+		}},
+		{what: "through a cold mount", do: func() (took time.Duration, err error) {
+			_, err = b.with(ctx, b.refOf("large"), func(point string) error {
+				begin := time.Now()
+				err := readAll(filepath.Join(point, "large"), sequential)
+				took = time.Since(begin)
+				return err
+			})
+			return took, err
+		}},
+	}
+	for range *runsFlag {
+		for i := range ways {
+			_ = os.Remove(to)
+			before := processors()
+			took, err := ways[i].do()
+			if err != nil {
+				return err
+			}
+			ways[i].took = append(ways[i].took, took)
+			ways[i].cpu = append(ways[i].cpu, processors()-before)
+		}
+	}
+	lazy := median(ways[2].took)
+	fmt.Printf("\n%d MiB in sequence:\n", *bigFlag)
+	for _, w := range ways {
+		m := median(w.took)
+		fmt.Printf("%s: %.3f s (%.3f s of processors, registry and line included), %.1f MB/s; the mount takes %.2f of that\n",
+			w.what, m.Seconds(), median(w.cpu).Seconds(), float64(size)/1e6/m.Seconds(), float64(lazy)/float64(m))
+	}
+	return nil
+}
+
+// processors is how long processors have worked for this process.
+func processors() time.Duration {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // never fails for oneself
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // with runs f with the image mounted with an empty cache, and returns what

@@ -60,8 +60,20 @@ func (b *bench) row(ctx context.Context, what string, w way) error {
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
+// opened is an image with a cache of its own.
+type opened struct {
+	*serve.Target
+	cache string
+}
+
+// Close removes the cache too: what is written of one run must not be in the
+// way of the next.
+func (o *opened) Close() error {
+	return errors.Join(o.Target.Close(), os.RemoveAll(o.cache))
+}
+
 // open opens the image that text refers to with an empty cache.
-func (b *bench) open(ctx context.Context, text string, c serve.Config) (*serve.Target, error) {
+func (b *bench) open(ctx context.Context, text string, c serve.Config) (*opened, error) {
 	dir, err := os.MkdirTemp(b.dir, "cache-")
 	if err != nil {
 		return nil, err
@@ -71,11 +83,15 @@ func (b *bench) open(ctx context.Context, text string, c serve.Config) (*serve.T
 		return nil, err
 	}
 	c.Source.CacheDir, c.Prefetch, c.Log = dir, "none", slog.New(slog.DiscardHandler)
-	return serve.Open(ctx, ref, c)
+	t, err := serve.Open(ctx, ref, c)
+	if err != nil {
+		return nil, err
+	}
+	return &opened{t, dir}, nil
 }
 
 // mount mounts an image that is open.
-func (b *bench) mount(target *serve.Target) (*serve.Mount, error) {
+func (b *bench) mount(target *opened) (*serve.Mount, error) {
 	point, err := os.MkdirTemp(b.dir, "mnt-")
 	if err != nil {
 		return nil, err

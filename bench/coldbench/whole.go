@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -78,7 +80,7 @@ func (b *bench) download(ctx context.Context) (time.Duration, error) {
 	defer os.RemoveAll(dir)
 	begin := time.Now()
 	id := b.res.Written[0].ID
-	if err := b.get(ctx, "image", id, filepath.Join(dir, id)); err != nil {
+	if err := b.get(ctx, "image", id, filepath.Join(dir, id), io.Discard); err != nil {
 		return 0, err
 	}
 	tree, err := detect.Open(b.res.Bootstrap, nil)
@@ -97,8 +99,9 @@ func (b *bench) download(ctx context.Context) (time.Duration, error) {
 	return time.Since(begin), nil
 }
 
-// get downloads a blob to a file, in one request.
-func (b *bench) get(ctx context.Context, repository, id, to string) error {
+// get downloads a blob to a file, and gives its bytes to also, in one
+// request.
+func (b *bench) get(ctx context.Context, repository, id, to string, also io.Writer) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.line.addr()+"/v2/bench/"+repository+"/blobs/sha256:"+id, nil)
 	if err != nil {
 		return err
@@ -112,6 +115,19 @@ func (b *bench) get(ctx context.Context, repository, id, to string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, resp.Body)
+	_, err = io.Copy(f, io.TeeReader(resp.Body, also))
 	return errors.Join(err, f.Close())
+}
+
+// getVerified downloads a blob to a file as those do who will use it: it
+// compares the digest.
+func (b *bench) getVerified(ctx context.Context, repository, id, to string) error {
+	sum := sha256.New()
+	if err := b.get(ctx, repository, id, to, sum); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != id {
+		return fmt.Errorf("%s has digest %s", id, got)
+	}
+	return nil
 }
