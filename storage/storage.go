@@ -138,6 +138,10 @@ type Group struct {
 	Size             uint32
 	UncompressedSize uint32
 	Index            uint32
+	// Prefix: the contents are what the first UncompressedSize bytes of the
+	// decompressed range are; what comes behind is not decoded. It is so of
+	// Deflate in any case.
+	Prefix bool
 	// A gzip random-access point: deflate starts Bits bits before Offset
 	// (0 to 7) with Dictionary as its window. A batch has no Dictionary and
 	// Deflate is false.

@@ -64,8 +64,19 @@ func highFiles(holes []byte) []imagetest.LayerFile {
 func TestLayersAreMerged(t *testing.T) {
 	big := noise(2*imagetest.ChunkSize + 500)
 	holes := append(append(noise(imagetest.ChunkSize), make([]byte, imagetest.ChunkSize)...), noise(77)...)
-	m := memory{}
-	layers := []estargz.Layer{stargz(t, m, lowFiles(big)), chunked(t, m, highFiles(holes))}
+	for name, layer := range map[string]func(testing.TB, memory, []imagetest.LayerFile) estargz.Layer{
+		"estargz": stargz, "zstd:chunked": chunked, "zstd:chunked by stargz": chunkedStargz,
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := memory{}
+			testMerge(t, m, []estargz.Layer{layer(t, m, lowFiles(big)), chunked(t, m, highFiles(holes))}, big, holes)
+			testMerge(t, m, []estargz.Layer{stargz(t, m, lowFiles(big)), layer(t, m, highFiles(holes))}, big, holes)
+		})
+	}
+}
+
+func testMerge(t *testing.T, m memory, layers []estargz.Layer, big, holes []byte) {
+	t.Helper()
 	if !estargz.Lazy(layers) {
 		t.Error("lazy: got false")
 	}
@@ -244,7 +255,11 @@ func FuzzTOC(f *testing.F) {
 		}
 		f.Add(b)
 	}
-	f.Add([]byte(`{"version":1,"entries":[{"name":"a","type":"reg","size":5,"offset":1,"digest":"` + imagetest.Digest(nil) + `"}]}`))
+	for _, where := range [...]string{`"offset":1`, `"offset":1,"endOffset":9`, `"offset":1,"innerOffset":7`} {
+		f.Add([]byte(`{"version":1,"entries":[{"name":"a","type":"reg","size":5,` + where + `,"digest":"` + imagetest.Digest(nil) + `"}]}`))
+	}
+	f.Add([]byte(`{"version":1,"entries":[{"name":"a","type":"reg","size":5,"offset":9,"endOffset":40,"chunkSize":3,"chunkDigest":"` + imagetest.Digest(nil) +
+		`"},{"name":"a","type":"chunk","offset":20,"chunkOffset":3,"chunkDigest":"` + imagetest.Digest(nil) + `"}]}`))
 	f.Fuzz(func(t *testing.T, toc []byte) {
 		m := memory{}
 		stored := imagetest.Zstd(t, toc)

@@ -45,6 +45,12 @@ func chunked(t testing.TB, m memory, files []imagetest.LayerFile) estargz.Layer 
 	return store(m, blob, annotations)
 }
 
+func chunkedStargz(t testing.TB, m memory, files []imagetest.LayerFile) estargz.Layer {
+	t.Helper()
+	blob, annotations := imagetest.ChunkedStargz(t, files)
+	return store(m, blob, annotations)
+}
+
 func store(m memory, blob []byte, annotations map[string]string) estargz.Layer {
 	id := strings.TrimPrefix(imagetest.Digest(blob), "sha256:")
 	m[id] = blob

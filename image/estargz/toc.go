@@ -168,7 +168,11 @@ func (k *chunker) file(entries []tocEntry) (spans []span, n int, err error) {
 			spans = append(spans, s)
 			continue
 		}
-		if err := k.chunk(&s, e, digest); err != nil {
+		said := e.EndOffset
+		if said == 0 {
+			said = entries[0].EndOffset // of all the file's chunks
+		}
+		if err := k.chunk(&s, e, said, digest); err != nil {
 			return nil, n, err
 		}
 		at += s.size
@@ -185,8 +189,9 @@ func (k *chunker) file(entries []tocEntry) (spans []span, n int, err error) {
 	return spans, n, nil
 }
 
-// chunk fills in the chunk of s.
-func (k *chunker) chunk(s *span, e *tocEntry, digest string) error {
+// chunk fills in the chunk of s. It is stored up to the next place that the
+// table has, or up to said, if that is nearer and not 0.
+func (k *chunker) chunk(s *span, e *tocEntry, said int64, digest string) error {
 	if s.size > codec.MaxSize {
 		return bad("%q: a chunk of %d bytes is larger than the %d supported", e.Name, s.size, codec.MaxSize)
 	}
@@ -202,13 +207,14 @@ func (k *chunker) chunk(s *span, e *tocEntry, digest string) error {
 	if !found && i == len(k.ends) {
 		return bad("%q: chunk at %d of the layer has no end", e.Name, e.Offset)
 	}
-	stored := k.ends[i] - e.Offset
-	switch {
-	case e.EndOffset > e.Offset && e.EndOffset <= b.DataSize:
-		stored = e.EndOffset - e.Offset
-	case b.Compressor == storage.Zstd:
-		return bad("%q: a zstd frame whose end is not said is not supported: headers may follow it", e.Name)
+	end := k.ends[i]
+	if said != 0 {
+		if said <= e.Offset || said > b.DataSize {
+			return bad("%q: chunk at %d of the layer ends at %d", e.Name, e.Offset, said)
+		}
+		end = min(end, said)
 	}
+	stored := end - e.Offset
 	if stored > codec.MaxSize+codec.MaxSize/8 {
 		return bad("%q: %d stored bytes for a chunk", e.Name, stored)
 	}
@@ -219,23 +225,24 @@ func (k *chunker) chunk(s *span, e *tocEntry, digest string) error {
 	b.ChunkCount++
 	b.UncompressedSize += (s.size + 4095) &^ 4095
 	k.largest = max(k.largest, uint32(s.size))
-	if b.Compressor == storage.Gzip || e.InnerOffset != 0 {
+	if b.Compressor == storage.Gzip || e.InnerOffset != 0 || said == 0 {
 		return k.member(s, e, uint32(stored))
 	}
 	return nil
 }
 
-// member makes the chunk part of its gzip member, which has the tar header of
-// the next file at its end, and may have several files.
+// member makes the chunk part of its gzip member or zstd frame, which has the
+// tar header of the next file at its end, and may have several files.
 func (k *chunker) member(s *span, e *tocEntry, stored uint32) error {
 	end := e.InnerOffset + s.size
-	if e.InnerOffset < 0 || end > codec.MaxSize || k.blob.Compressor != storage.Gzip {
+	if e.InnerOffset < 0 || e.InnerOffset > codec.MaxSize || end > codec.MaxSize {
 		return bad("%q: chunk at %d inside of a member", e.Name, e.InnerOffset)
 	}
 	g := k.groups[e.Offset]
 	if g == nil {
 		g = &storage.Group{
-			Offset: e.Offset, Size: stored, Index: uint32(len(k.groups)), Deflate: true, Base: s.chunk.UncompressedOffset,
+			Offset: e.Offset, Size: stored, Index: uint32(len(k.groups)), Base: s.chunk.UncompressedOffset,
+			Deflate: k.blob.Compressor == storage.Gzip, Prefix: true,
 		}
 		k.groups[e.Offset] = g
 	}

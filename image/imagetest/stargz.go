@@ -82,17 +82,16 @@ func chunks(f LayerFile, toc []TOCEntry, place func(e TOCEntry, chunk []byte)) [
 	return toc
 }
 
-// Stargz returns an eStargz layer and its annotations. Files that have
-// "share" are in one gzip member with the one before.
-func Stargz(t testing.TB, files []LayerFile) (blob []byte, annotations map[string]string) {
-	t.Helper()
-	blob = gz(t, make([]byte, 512)) // the header of the first file
-	var toc []TOCEntry
+// members stores files as the stargz tools do: each chunk begins a member,
+// which pack makes, and has the next header at its end. Files that have
+// "share" are in one member with the one before.
+func members(files []LayerFile, pack func(parts ...[]byte) []byte) (blob []byte, toc []TOCEntry) {
+	blob = pack(make([]byte, 512)) // the header of the first file
 	member := []byte(nil)
 	start := 0
 	flush := func() {
 		if member != nil {
-			blob = append(blob, gz(t, member, make([]byte, 512))...) // with the next header at its end
+			blob = append(blob, pack(member, make([]byte, 512))...) // with the next header at its end
 			member = nil
 		}
 	}
@@ -115,6 +114,14 @@ func Stargz(t testing.TB, files []LayerFile) (blob []byte, annotations map[strin
 		})
 	}
 	flush()
+	return blob, toc
+}
+
+// Stargz returns an eStargz layer and its annotations. Files that have
+// "share" are in one gzip member with the one before.
+func Stargz(t testing.TB, files []LayerFile) (blob []byte, annotations map[string]string) {
+	t.Helper()
+	blob, toc := members(files, func(parts ...[]byte) []byte { return gz(t, parts...) })
 	b, err := json.Marshal(map[string]any{"version": 1, "entries": toc})
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +151,9 @@ func footer(toc int) []byte {
 }
 
 // Chunked returns a zstd:chunked layer, as podman writes it, and its
-// annotations.
+// annotations: the entry of a file says where the last of its frames ends, its
+// chunks do not, chunks of zeros have frames as well, and a file of one chunk
+// has no more than the digest of the file.
 func Chunked(t testing.TB, files []LayerFile) (blob []byte, annotations map[string]string) {
 	t.Helper()
 	blob = Zstd(t, make([]byte, 512))
@@ -155,27 +164,63 @@ func Chunked(t testing.TB, files []LayerFile) (blob []byte, annotations map[stri
 			continue
 		}
 		toc = chunks(f, toc, func(e TOCEntry, c []byte) {
-			if bytes.Count(c, []byte{0}) == len(c) {
-				e["chunkType"] = "zeros"
-				return
-			}
 			e["offset"] = len(blob)
 			blob = append(blob, Zstd(t, c)...)
-			e["endOffset"] = len(blob)
-			blob = append(blob, Zstd(t, make([]byte, 512))...)
+			switch {
+			case len(c) == len(f.Data):
+				e["digest"] = e["chunkDigest"]
+				delete(e, "chunkDigest")
+			case bytes.Count(c, []byte{0}) == len(c):
+				e["chunkType"] = "zeros"
+			}
 		})
+		if len(f.Data) > 0 {
+			f.TOCEntry["endOffset"] = len(blob)
+		}
+		blob = append(blob, Zstd(t, make([]byte, 512))...)
 	}
+	blob = skippable(blob, Zstd(t, []byte("tar-split")))
+	blob, _, position, checksum := chunkedTOC(t, blob, toc)
+	return blob, map[string]string{
+		"io.github.containers.zstd-chunked.manifest-position": position,
+		"io.github.containers.zstd-chunked.manifest-checksum": checksum,
+	}
+}
+
+// ChunkedStargz returns a zstd:chunked layer, as the stargz tools write it, and
+// its annotations: nothing says where a frame ends, and it has the next header
+// at its end. Files that have "share" are in one frame with the one before.
+func ChunkedStargz(t testing.TB, files []LayerFile) (blob []byte, annotations map[string]string) {
+	t.Helper()
+	blob, toc := members(files, func(parts ...[]byte) []byte { return Zstd(t, bytes.Join(parts, nil)) })
+	blob, plain, position, checksum := chunkedTOC(t, blob, toc)
+	return blob, map[string]string{
+		"containerd.io/snapshot/stargz/toc.digest":     plain,
+		"io.containers.zstd-chunked.manifest-position": position,
+		"io.containers.zstd-chunked.manifest-checksum": checksum,
+	}
+}
+
+// skippable puts a frame of zstd behind blob that decoders skip.
+func skippable(blob, contents []byte) []byte {
+	blob = append(blob, 0x50, 0x2a, 0x4d, 0x18)
+	return append(binary.LittleEndian.AppendUint32(blob, uint32(len(contents))), contents...)
+}
+
+// chunkedTOC puts the table of contents and the footer behind blob.
+func chunkedTOC(t testing.TB, blob []byte, toc []TOCEntry) (whole []byte, plain, position, checksum string) {
+	t.Helper()
 	b, err := json.Marshal(map[string]any{"version": 1, "entries": toc})
 	if err != nil {
 		t.Fatal(err)
 	}
 	stored := Zstd(t, b)
-	blob = append(blob, 0x50, 0x2a, 0x4d, 0x18)
-	blob = binary.LittleEndian.AppendUint32(blob, uint32(len(stored)))
-	place := len(blob)
-	blob = append(blob, stored...)
-	return blob, map[string]string{
-		"io.github.containers.zstd-chunked.manifest-position": fmt.Sprintf("%d:%d:%d:1", place, len(stored), len(b)),
-		"io.github.containers.zstd-chunked.manifest-checksum": Digest(stored),
+	blob = skippable(blob, stored)
+	place := len(blob) - len(stored)
+	var footer []byte
+	for _, n := range [...]int{place, len(stored), len(b), 1} {
+		footer = binary.LittleEndian.AppendUint64(footer, uint64(n))
 	}
+	blob = skippable(blob, append(footer, "GnUlInUx"...))
+	return blob, Digest(b), fmt.Sprintf("%d:%d:%d:1", place, len(stored), len(b)), Digest(stored)
 }

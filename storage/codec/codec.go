@@ -89,6 +89,9 @@ func DecodeGroup(dst, stored []byte, ch *storage.Chunk) error {
 	if err != nil {
 		return err
 	}
+	if g.Prefix {
+		return decompressPrefix(dst, stored, ch.Blob.Compressor)
+	}
 	if len(stored) == len(dst) {
 		return copyStored(dst, stored)
 	}
