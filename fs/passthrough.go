@@ -72,7 +72,7 @@ func (b *rawBridge) newBacking(of *openFile, p FilePassthroughFder) *backing {
 	}
 	id, errno := server.RegisterBackingFd(&fuse.BackingMap{Fd: int32(fd)})
 	if errno != 0 {
-		b.backing.off = true
+		b.backing.off = errno != syscall.EACCES // which is about this file alone
 		return nil
 	}
 	bk := &backing{id: id}

@@ -12,13 +12,15 @@ import (
 // write in place of ours, and returns its id, for OpenOut.BackingID together
 // with FOPEN_PASSTHROUGH. It must be given back with UnregisterBackingFd. The
 // errno is ENOSYS where passthrough is not in use (Transport says why), EPERM
-// where the process may not (it takes CAP_SYS_ADMIN).
+// where the process may not (it takes CAP_SYS_ADMIN),
+// EACCES where this file may not be passed through.
 //
 // All opens of one inode that are open at a time must use the same backing
 // file; [Server.Passthrough] sees to that.
 //
 // Under HANDLE_KILLPRIV_V2 whoever writes to the file loses it its set-id bits,
-// root too.
+// root too. So a file with the set-group-id bit but not the execution bit of its
+// group, which members of the group do not take the bit from, gives EACCES.
 func (s *Server) RegisterBackingFd(m *BackingMap) (int32, syscall.Errno) {
 	b, ok := s.ch.(channel.Backer)
 	if !ok || s.e.params.Flags&CAP_PASSTHROUGH == 0 {
@@ -27,6 +29,9 @@ func (s *Server) RegisterBackingFd(m *BackingMap) (int32, syscall.Errno) {
 	if s.e.params.Flags&CAP_HANDLE_KILLPRIV_V2 == 0 {
 		id, err := b.BackingOpen(int(m.Fd), m.Flags)
 		return id, toErrno(err)
+	}
+	if keepsSetGID(int(m.Fd)) {
+		return 0, syscall.EACCES
 	}
 	// The kernel will write to the file with the credentials of now and tell
 	// nobody; without the privilege to keep set-id bits, they go.
@@ -134,7 +139,7 @@ func (p *Passthrough) register(fd int) int32 {
 	case syscall.EPERM, syscall.ENOSYS, syscall.ENOTTY, syscall.EOPNOTSUPP: // will not change
 		p.off = p.why(errno)
 		p.last = p.off
-	default: // this file's own: EMFILE, ELOOP of a stacked file system, EISDIR
+	default: // this file's own: EACCES, EMFILE, ELOOP of a stacked file system, EISDIR
 		p.last = fmt.Errorf("register a backing file: %w", errno)
 	}
 	return 0

@@ -7,3 +7,5 @@ func withoutFSETID(f func()) bool {
 	f()
 	return true
 }
+
+func keepsSetGID(int) bool { return false }

@@ -172,6 +172,7 @@ func (f *FS) register(fd int) int32 {
 	case 0:
 		return id
 	case syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM: // another time perhaps
+	case syscall.EACCES: // another file
 	default:
 		f.noBack.Store(true)
 	}

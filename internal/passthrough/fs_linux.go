@@ -363,6 +363,7 @@ func (f *FS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) f
 			if errno := sys.ChmodFD(fd, mode); errno != 0 {
 				return errno
 			}
+			f.unrest(n, mode)
 		}
 		if size, ok := in.GetSize(); ok {
 			if errno := f.truncateBy(n, int64(size), in.Valid&fuse.FATTR_KILL_SUIDGID != 0, &in.Caller); errno != 0 {

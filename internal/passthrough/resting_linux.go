@@ -2,6 +2,7 @@ package passthrough
 
 import (
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -99,6 +100,19 @@ func (f *FS) Settle() {
 // not on a network, where an open asks for what is new.
 func (f *FS) rests(n *node) bool {
 	return f.local && f.opts.Cache != CacheNone && n.rec.handle.Size > 0 && n.rec.pin.Load() == 0 && !n.written
+}
+
+// unrest closes what n, of this new mode, has open for nobody if the kernel does
+// not take it as a backing file any longer: see fuse.Server.RegisterBackingFd.
+func (f *FS) unrest(n *node, mode uint32) {
+	if n.rec == nil || n.mode != syscall.S_IFREG || mode&(syscall.S_ISGID|syscall.S_IXGRP) != syscall.S_ISGID {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.rec.opens.Load() <= 0 {
+		f.shut(n)
+	}
 }
 
 // shut closes what n has open for its data. n.mu is held.
