@@ -114,6 +114,9 @@ func (b *rawBridge) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte,
 	ctx := n.context(cancel, in.Caller)
 	defer n.done(ctx)
 	off := int64(in.Offset)
+	if a, ok := f.(appender); ok && a.onlyAppends() && (in.WriteFlags&fuse.WRITE_CACHE != 0 || in.Flags&syscall.O_APPEND == 0) {
+		return 0, fuse.EPERM // it would be appended wherever it belongs
+	}
 	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
 		if errno := b.dropSetID(ctx, n, f); errno != 0 {
 			return 0, fuse.Status(errno)
@@ -142,6 +145,10 @@ func (b *rawBridge) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte,
 	}
 	return written, fuse.Status(errno)
 }
+
+// appender is a handle that may put what is written, whatever its offset, at
+// the end of the file.
+type appender interface{ onlyAppends() bool }
 
 func orOne(vec [][]byte, data []byte) [][]byte {
 	if vec == nil {

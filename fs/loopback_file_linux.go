@@ -21,6 +21,7 @@ type LoopbackFile struct {
 	f     *os.File     // owns fd if not nil
 	state atomic.Int32 // users, or'ed with closing
 	alone bool         // no passthrough
+	adds  bool         // fd has O_APPEND: the file takes nothing else
 	locks handleLocks
 	open  openFile
 }
@@ -49,7 +50,7 @@ func (n *LoopbackNode) newFile(fd int) *LoopbackFile {
 	} else {
 		f = new(LoopbackFile)
 	}
-	f.fd, f.alone = fd, n.RootData.NoPassthrough
+	f.fd, f.alone, f.adds = fd, n.RootData.NoPassthrough, false
 	f.state.Store(0)
 	if b := n.embed().bridge; b != nil && b.options.EnableLocks {
 		n.locks.CompareAndSwap(nil, new(lockOwners))
@@ -124,6 +125,8 @@ func (f *LoopbackFile) Release(ctx context.Context) syscall.Errno {
 		}
 	}
 }
+
+func (f *LoopbackFile) onlyAppends() bool { return f.adds }
 
 // PassthroughFd offers the file to the kernel.
 func (f *LoopbackFile) PassthroughFd() (int, bool) {

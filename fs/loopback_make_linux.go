@@ -227,6 +227,10 @@ func (n *LoopbackNode) Open(ctx context.Context, flags uint32) (fh FileHandle, f
 	if errno == syscall.ENOENT || errno == syscall.ESTALE {
 		fd, errno = n.openUnnamed(fileFlags(flags), errno)
 	}
+	adds := errno == syscall.EPERM && flags&(unix.O_APPEND|unix.O_TRUNC) == unix.O_APPEND
+	if adds { // the file may be append-only: chattr +a
+		fd, errno = n.openFile(fileFlags(flags)|unix.O_APPEND, &st)
+	}
 	if errno != 0 {
 		return nil, 0, errno
 	}
@@ -240,7 +244,9 @@ func (n *LoopbackNode) Open(ctx context.Context, flags uint32) (fh FileHandle, f
 	if n.keepsFile(&st) {
 		how |= fuse.FOPEN_KEEP_CACHE
 	}
-	return n.newFile(fd), how, 0
+	f := n.newFile(fd)
+	f.adds = adds
+	return f, how, 0
 }
 
 // openUnnamed opens a file that has lost its name, which programs do through
