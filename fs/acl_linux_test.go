@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluicefs/sluice/fs"
+	"github.com/sluicefs/sluice/fs/fstest"
+	"github.com/sluicefs/sluice/internal/testenv"
 )
 
 // acl encodes entries of tag, permissions and id in the form of
@@ -68,4 +70,13 @@ func TestIntegrationLoopbackACL(t *testing.T) {
 	if modes["mount"] != modes["below"] {
 		t.Errorf("mode of a file under a default ACL: got %o, want %o as below", modes["mount"], modes["below"])
 	}
+}
+
+func TestIntegrationLoopbackACLSetGID(t *testing.T) {
+	testenv.Root(t)
+	opts := &fs.Options{}
+	opts.EnableAcl, opts.AllowOther = true, true
+	opts.MountOptions.Options = []string{"default_permissions"}
+	mnt, _ := mountLoopback(t, opts)
+	fstest.ACLSetGID(t, mnt)
 }

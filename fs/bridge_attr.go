@@ -170,6 +170,10 @@ func (b *rawBridge) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, attr s
 	}
 	ctx := n.context(cancel, in.Caller)
 	errno := x.Setxattr(ctx, attr, data, in.Flags)
+	// An ACL counts as a change of mode by somebody who is not of the group.
+	if errno == 0 && in.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0 {
+		errno = b.changeMode(ctx, n, nil, func(a *fuse.Attr) uint32 { return a.Mode &^ syscall.S_ISGID })
+	}
 	n.done(ctx)
 	return fuse.Status(errno)
 }

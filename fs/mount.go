@@ -43,6 +43,7 @@ func Prepare(root InodeEmbedder, options *Options) (fuse.RawFileSystem, *fuse.Mo
 		mo.ExtraCapabilities |= fuse.CAP_HANDLE_KILLPRIV_V2
 	}
 	if mo.EnableAcl {
+		mo.ExtraCapabilities |= fuse.CAP_SETXATTR_EXT // see SetXAttr
 		mo.ExtraCapabilities |= fuse.CAP_DONT_MASK
 	}
 	return raw, mo

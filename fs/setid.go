@@ -34,13 +34,18 @@ func (b *rawBridge) dropSetID(ctx *fuse.Context, n *Inode, f FileHandle) syscall
 
 // dropSetIDByMode is dropSetID with the methods that any node has.
 func (b *rawBridge) dropSetIDByMode(ctx *fuse.Context, n *Inode, f FileHandle) syscall.Errno {
+	return b.changeMode(ctx, n, f, func(a *fuse.Attr) uint32 { return sys.WithoutSetID(a.Mode, a.Gid, ctx.Gid, ctx.Pid) })
+}
+
+// changeMode gives n the mode that to returns for its attributes.
+func (b *rawBridge) changeMode(ctx *fuse.Context, n *Inode, f FileHandle, to func(*fuse.Attr) uint32) syscall.Errno {
 	var out fuse.AttrOut
 	if g, ok := n.ops.(NodeGetattrer); ok {
 		if errno := g.Getattr(ctx, f, &out); errno != 0 {
 			return errno
 		}
 	}
-	mode := sys.WithoutSetID(out.Mode, out.Gid, ctx.Gid, ctx.Pid)
+	mode := to(&out.Attr)
 	if mode == out.Mode {
 		return 0
 	}

@@ -18,8 +18,9 @@ type SetIDClearer interface {
 // Capabilities are for fuse.MountOptions.ExtraCapabilities of a session that a
 // union serves: with HANDLE_KILLPRIV_V2 the kernel does not ask for
 // security.capability before each write, for the file system takes set-id bits
-// away. Each file system of the union does it, or has it done.
-const Capabilities = fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_READDIRPLUS_AUTO
+// away. Each file system of the union does it, or has it done. With SETXATTR_EXT
+// the kernel says which ACLs take the set-group-id bit.
+const Capabilities = fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_SETXATTR_EXT | fuse.CAP_READDIRPLUS_AUTO
 
 // clearsSetID reports whether the union need not do it for m.
 func (m *Mount) clearsSetID() bool {

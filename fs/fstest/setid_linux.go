@@ -12,17 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Nobody is a user and a group without privileges.
-const Nobody = 65534
+// nobody is a user and a group without privileges.
+const nobody = 65534
 
-// AsNobody runs f on a thread of its own whose file system user is Nobody,
+// asNobody runs f on a thread of its own whose file system user is nobody,
 // without the capabilities that go with it.
-func AsNobody(f func() error) error {
+func asNobody(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		unix.RawSyscall(unix.SYS_SETFSGID, Nobody, 0, 0)
-		unix.RawSyscall(unix.SYS_SETFSUID, Nobody, 0, 0)
+		unix.RawSyscall(unix.SYS_SETFSGID, nobody, 0, 0)
+		unix.RawSyscall(unix.SYS_SETFSUID, nobody, 0, 0)
 		done <- f()
 	}()
 	return <-done
@@ -62,7 +62,7 @@ var changes = map[string]func(path string) error{
 			})
 		})
 	},
-	"chown":   func(path string) error { return unix.Chown(path, -1, Nobody) },
+	"chown":   func(path string) error { return unix.Chown(path, -1, nobody) },
 	"nothing": func(path string) error { return withFile(path, unix.O_RDWR, nil) },
 }
 
@@ -89,22 +89,20 @@ func withFile(path string, flags int, f func(fd int) error) error {
 func SetID(t *testing.T, mnt, below, native string, backed bool) {
 	t.Helper()
 	for _, dir := range []string{mnt, native} {
-		for d := dir; d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
-			_ = os.Chmod(d, 0o755) // a union's own directories are for all
-		}
+		letIn(dir)
 		check(t, os.WriteFile(filepath.Join(dir, "source"), []byte("other data"), 0o644))
 	}
 	for name, change := range changes {
 		for i, mode := range []uint32{0o4777, 0o6777, 0o2777, 0o6767, 0o6777, 0o6767, 0o2666} {
 			gid := 0
 			if i >= 4 {
-				gid = Nobody
+				gid = nobody
 			}
 			for _, root := range []bool{false, true} {
 				where := fmt.Sprintf("%s of %o, group %d, by root=%t", name, mode, gid, root)
 				do := change
 				if !root {
-					do = func(path string) error { return AsNobody(func() error { return change(path) }) }
+					do = func(path string) error { return asNobody(func() error { return change(path) }) }
 				}
 				got, want := changeSetID(t, mnt, below, where, mode, gid, do), changeSetID(t, native, "", where, mode, gid, do)
 				left := !root && name != "nothing" && (got&syscall.S_ISUID != 0 || got&(syscall.S_ISGID|syscall.S_IXGRP) == syscall.S_ISGID|syscall.S_IXGRP)
@@ -119,12 +117,19 @@ func SetID(t *testing.T, mnt, below, native string, backed bool) {
 	}
 }
 
+// letIn lets all users through to dir, as far as that can be.
+func letIn(dir string) {
+	for d := dir; d != "/" && d != os.TempDir(); d = filepath.Dir(d) {
+		_ = os.Chmod(d, 0o755) // a union's own directories are for all
+	}
+}
+
 // changeSetID makes a file of a mode and a group in dir, changes it, and returns
 // its mode then.
 func changeSetID(t *testing.T, dir, below, where string, mode uint32, gid int, change func(path string) error) uint32 {
 	t.Helper()
 	path := filepath.Join(dir, "f")
-	check(t, errors.Join(os.WriteFile(path, []byte("some data"), 0o600), unix.Chown(path, Nobody, gid), unix.Chmod(path, 0o600)))
+	check(t, errors.Join(os.WriteFile(path, []byte("some data"), 0o600), unix.Chown(path, nobody, gid), unix.Chmod(path, 0o600)))
 	_, err := os.ReadFile(path) // it may be kept open from here on
 	check(t, errors.Join(err, unix.Chmod(path, mode)))
 	defer os.Remove(path)

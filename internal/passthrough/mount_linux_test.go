@@ -29,7 +29,7 @@ func mount(t *testing.T, o Options) (mnt, orig string) {
 	}
 	server, err := fuse.NewServer(f, mnt, &fuse.MountOptions{
 		FsName: "passthrough", AllowOther: os.Geteuid() == 0, EnableAcl: true, Options: []string{"default_permissions"},
-		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_READDIRPLUS_AUTO,
+		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_SETXATTR_EXT | fuse.CAP_READDIRPLUS_AUTO,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -92,6 +92,12 @@ func TestIntegrationSetID(t *testing.T) {
 			fstest.SetID(t, filepath.Join(mnt, "sub"), filepath.Join(orig, "sub"), filepath.Join(orig, "native"), !o.NoPassthrough)
 		})
 	}
+}
+
+func TestIntegrationACLSetGID(t *testing.T) {
+	testenv.Root(t)
+	mnt, _ := mount(t, Options{})
+	fstest.ACLSetGID(t, mnt)
 }
 
 func TestIntegrationStaysInside(t *testing.T) {
