@@ -129,8 +129,9 @@ type FS struct {
 // forever is the longest time in seconds that is safe in a kernel's jiffies.
 const forever = 100 * 365 * 24 * 3600
 
-// New returns a file system that shows tree with the bytes of r. Both stay
-// the caller's, and are to be closed after the file system is unmounted.
+// New returns a file system that shows tree with the bytes of r, which is used by
+// several requests at once. Both stay the caller's, and are to be closed after the
+// file system is unmounted.
 func New(tree image.Tree, r storage.Reader, opts Options) *FS {
 	f := &FS{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(),

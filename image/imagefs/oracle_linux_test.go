@@ -2,6 +2,7 @@ package imagefs_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -72,13 +74,26 @@ func TestIntegrationBesideTheKernelsDriver(t *testing.T) {
 			t.Cleanup(func() { blobs.Close() })
 			r := direct.NewReader(blobs)
 			want := seen(t, imagetest.MountEROFS(t, boot, imagetest.Flatten(t, tree, r.Chunk)...))
-			got := seen(t, mount(t, imagefs.New(tree, r, imagefs.Options{})))
+			got := seen(t, mount(t, imagefs.New(tree, &oneByOne{r: r}, imagefs.Options{})))
 			compare(t, got, want)
 			if o.NullHoles && strings.Count(got[`"/sparse/middle" borders`], " ") < 2 {
 				t.Errorf("no holes were seen in a file that has some: borders %s", got[`"/sparse/middle" borders`])
 			}
 		})
 	}
+}
+
+// oneByOne lets the requests of a mount share a reader that is not safe for
+// concurrent use.
+type oneByOne struct {
+	mu sync.Mutex
+	r  storage.Reader
+}
+
+func (o *oneByOne) ReadExtents(ctx context.Context, p []byte, ext []storage.Extent) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.r.ReadExtents(ctx, p, ext)
 }
 
 // mount shows f as serve does.
