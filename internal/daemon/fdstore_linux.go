@@ -69,16 +69,18 @@ func (s *fdStore) keep(state []byte, files []int) error {
 	if _, err := f.Write(state); err != nil {
 		return fmt.Errorf("fd store: %w", err)
 	}
+	// The state comes first: a process that is killed between the two leaves a
+	// session that nobody holds, which ends, and not one that nobody can serve.
+	name := storedState + strconv.FormatInt(time.Now().UnixNano(), 10)
+	if err := s.send("FDSTORE=1\nFDPOLL=0\nFDNAME="+name, fd); err != nil {
+		return err
+	}
 	for i, file := range files { // the same again is dropped by systemd
 		if err := s.send("FDSTORE=1\nFDPOLL=0\nFDNAME="+storedSession+strconv.Itoa(i), file); err != nil {
 			return err
 		}
 	}
 	s.files = len(files)
-	name := storedState + strconv.FormatInt(time.Now().UnixNano(), 10)
-	if err := s.send("FDSTORE=1\nFDPOLL=0\nFDNAME="+name, fd); err != nil {
-		return err
-	}
 	old := s.name
 	s.name = name
 	if old == "" {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluicefs/sluice/api"
+	"github.com/sluicefs/sluice/internal/testenv"
 )
 
 // manager stands for systemd: it listens on a NOTIFY_SOCKET, keeps the
@@ -161,6 +162,7 @@ func TestIntegrationFDStore(t *testing.T) {
 		}
 		eventually(t, "one state and one session are kept", func() error {
 			names := m.names()
+			slices.Sort(names) // the session's comes first
 			if len(names) != 2 || !strings.HasPrefix(names[0], storedSession) || !strings.HasPrefix(names[1], storedState) {
 				return fmt.Errorf("kept: %q", names)
 			}
@@ -239,4 +241,38 @@ func TestIntegrationActivation(t *testing.T) {
 	}
 	want(t, 204, path, "POST", "/v1/daemon/stop", nil)
 	q.wait(t)
+}
+
+// A session that was kept without a state is ended, and the mount made anew: it
+// would let everybody wait who comes near it, the daemon as well.
+func TestIntegrationStoredSessionWithoutState(t *testing.T) {
+	mnt, dir := mountDir(t), t.TempDir()
+	m := newManager(t)
+	path := filepath.Join(dir, "api.sock")
+	c := childOptions{Mountpoint: mnt, Socket: path, CacheDir: filepath.Join(dir, "cache"), FDStore: true}
+	p := m.start(t, c)
+	waitState(t, path, Running)
+	testenv.Until(t, "the session is kept", func() bool { return m.keeps(storedSession) && m.keeps(storedState) })
+	p.kill()
+	p.wait(t)
+	m.mu.Lock()
+	m.kept = slices.DeleteFunc(m.kept, func(k keptFD) bool {
+		state := strings.HasPrefix(k.name, storedState)
+		if state {
+			unix.Close(k.fd)
+		}
+		return state
+	})
+	m.mu.Unlock()
+	q := m.start(t, c)
+	waitState(t, path, Running)
+	want(t, 204, path, "POST", "/v1/daemon/stop", nil)
+	q.wait(t)
+}
+
+// keeps reports whether something is kept under a name that begins with prefix.
+func (m *manager) keeps(prefix string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.kept, func(k keptFD) bool { return strings.HasPrefix(k.name, prefix) })
 }

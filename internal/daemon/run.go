@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sluicefs/sluice/fuse"
 	"github.com/sluicefs/sluice/vfs"
 )
 
@@ -116,8 +117,17 @@ func (d *Daemon) Run(ctx context.Context, o RunOptions) (err error) {
 func (d *Daemon) resumeStored(ctx context.Context, o RunOptions) (bool, error) {
 	d.store = &fdStore{getenv: o.Getenv}
 	state, files := d.store.stored()
-	if state == nil || len(files) == 0 || o.From != "" || o.Resume {
+	if o.From != "" || o.Resume {
 		return o.Resume, nil
+	}
+	if state == nil && len(files) > 0 {
+		// nobody can serve this session: whoever holds it lets its callers wait
+		d.log.Warn("a session without a state was kept: it ends")
+		(&fuse.Session{Files: files}).Close()
+		return false, d.store.clear()
+	}
+	if state == nil || len(files) == 0 {
+		return false, nil
 	}
 	err := d.takeOver(ctx, "restart by systemd", func() ([]byte, []int, error) { return state, files, nil })
 	if err == nil {
