@@ -127,14 +127,16 @@ func require(t testing.TB, n need) {
 }
 
 // UserNamespaces needs the machine to let the ordinary user uid make user
-// namespaces: what does not is a decision of its administrator, so that the
-// test is skipped in CI as well. The caller is root.
+// namespaces, which its administrator may forbid. The caller is root.
 func UserNamespaces(t testing.TB, uid int) {
 	t.Helper()
-	cmd := exec.Command("setpriv", fmt.Sprint("--reuid=", uid), fmt.Sprint("--regid=", uid), "--clear-groups", "unshare", "--user", "--map-root-user", "--mount", "true")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("needs user namespaces for ordinary users: %v: %s", err, out)
-	}
+	require(t, need{"user namespaces for ordinary users", func() string {
+		cmd := exec.Command("setpriv", fmt.Sprint("--reuid=", uid), fmt.Sprint("--regid=", uid), "--clear-groups", "unshare", "--user", "--map-root-user", "--mount", "true")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Sprintf("%v: %s", err, out)
+		}
+		return ""
+	}})
 }
 
 // Static needs the program at path to run without shared libraries, which a
