@@ -178,6 +178,18 @@ func setTimes(fd int, in *fuse.SetAttrIn) syscall.Errno {
 	return sys.UtimesFD(fd, &ts)
 }
 
+// still reports with ESTALE that the name below is another file's by now.
+func (n *LoopbackNode) still(dir int, name string) syscall.Errno {
+	var st unix.Statx_t
+	if errno := sys.StatAt(dir, name, statIdentity, &st); errno != 0 {
+		return errno
+	}
+	if !n.is(&st) {
+		return syscall.ESTALE
+	}
+	return 0
+}
+
 // Readlink reads the target of the symbolic link below.
 func (n *LoopbackNode) Readlink(ctx context.Context) (target []byte, errno syscall.Errno) {
 	errno = n.at(func(dir int, name string) syscall.Errno {
@@ -186,12 +198,8 @@ func (n *LoopbackNode) Readlink(ctx context.Context) (target []byte, errno sysca
 		if errno != 0 {
 			return errno
 		}
-		var st unix.Statx_t
-		if errno := sys.StatAt(dir, name, statIdentity, &st); errno != 0 {
+		if errno := n.still(dir, name); errno != 0 {
 			return errno
-		}
-		if !n.is(&st) {
-			return syscall.ESTALE
 		}
 		target = append([]byte(nil), buf[:size]...)
 		return 0
@@ -261,12 +269,8 @@ func (n *LoopbackNode) getxattrByName(attr string, dest []byte) (size uint32, er
 		if errno == syscall.ENOSYS || errno == syscall.EPERM {
 			return errno
 		}
-		var st unix.Statx_t
-		if errno := sys.StatAt(dir, name, statIdentity, &st); errno != 0 {
+		if errno := n.still(dir, name); errno != 0 {
 			return errno
-		}
-		if !n.is(&st) {
-			return syscall.ESTALE
 		}
 		size = uint32(max(c, 0))
 		return errno
