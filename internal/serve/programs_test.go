@@ -1,10 +1,7 @@
 package serve
 
 import (
-	"bytes"
 	"context"
-	"debug/elf"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -17,6 +14,7 @@ import (
 	"github.com/sluicefs/sluice/image"
 	"github.com/sluicefs/sluice/image/build"
 	"github.com/sluicefs/sluice/image/detect"
+	"github.com/sluicefs/sluice/image/imagetest"
 	"github.com/sluicefs/sluice/internal/testenv"
 	"github.com/sluicefs/sluice/storage"
 )
@@ -120,7 +118,7 @@ func TestProgramIsFetchedWithItsHead(t *testing.T) {
 		"usr/lib/libother.so":          noise(70_000, 5),
 		"usr/share/doc/no-program.txt": noise(70_000, 6),
 	})
-	r := &gatedReader{open: make(chan struct{}), head: dynamicELF("/lib64/ld-linux-x86-64.so.2", "libneeded.so")}
+	r := &gatedReader{open: make(chan struct{}), head: imagetest.Program("/lib64/ld-linux-x86-64.so.2", "libneeded.so")}
 	p := newPrograms(tree, r, slog.New(slog.DiscardHandler))
 	rec := &recorder{programs: p}
 	nid, err := image.Find(tree, "/bin/prog")
@@ -195,31 +193,4 @@ func TestNoProgramsAreNotGuessed(t *testing.T) {
 	if guessed != maxWrong {
 		t.Errorf("the ends of %d files that are no programs were fetched, want %d", guessed, maxWrong)
 	}
-}
-
-// dynamicELF is the beginning of a program with an interpreter and a library.
-func dynamicELF(interp, lib string) []byte {
-	const dyn, strs, inter = 0x200, 0x300, 0x180
-	le := binary.LittleEndian
-	b := make([]byte, 0x400)
-	copy(b, elf.ELFMAG)
-	b[elf.EI_CLASS], b[elf.EI_DATA] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB)
-	le.PutUint16(b[18:], uint16(elf.EM_X86_64))
-	le.PutUint64(b[32:], 64)
-	le.PutUint16(b[54:], 56)
-	le.PutUint16(b[56:], 3)
-	for k, h := range [][3]uint64{{uint64(elf.PT_LOAD), 0, 0x400}, {uint64(elf.PT_DYNAMIC), dyn, 48}, {uint64(elf.PT_INTERP), inter, uint64(len(interp) + 1)}} {
-		at := b[64+56*k:]
-		le.PutUint32(at, uint32(h[0]))
-		le.PutUint64(at[8:], h[1])
-		le.PutUint64(at[16:], h[1])
-		le.PutUint64(at[32:], h[2])
-	}
-	copy(b[inter:], interp)
-	copy(b[strs+1:], lib)
-	for i, v := range [][2]uint64{{uint64(elf.DT_NEEDED), 1}, {uint64(elf.DT_STRTAB), strs}, {uint64(elf.DT_NULL), 0}} {
-		le.PutUint64(b[dyn+16*i:], v[0])
-		le.PutUint64(b[dyn+16*i+8:], v[1])
-	}
-	return bytes.Clone(b)
 }
